@@ -1,0 +1,268 @@
+"""Builds the daemon and runs it: the only file that knows every part.
+
+What must be closed is a context manager, entered here in the order in which the parts need each
+other and left in the opposite one; every task belongs to a group and has a name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import ssl
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+from yarl import URL
+
+from otsd import __version__
+from otsd.core.announce import Announcer
+from otsd.core.changes import Change, Changes, Subject
+from otsd.core.codes import Codes
+from otsd.core.errors import StartError, StorageUnavailable
+from otsd.core.events import announcer
+from otsd.core.history import forget
+from otsd.core.manage import Actions, Tokens
+from otsd.core.submit import Submissions
+from otsd.core.times import isoformat
+from otsd.home.home import Address, HomeAssistant, websocket_url
+from otsd.server.api import AdminApi, Parts
+from otsd.server.listener import listening
+from otsd.server.throttle import Throttle
+from otsd.server.visitor import Site, VisitorSite
+from otsd.store.store import opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from otsd.core.ports import Store
+    from otsd.settings import Settings
+
+SOCKET: Final = "otsd.sock"
+_LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7) without its closing NUL
+_SUPERVISOR: Final = URL("ws://supervisor/core/websocket")
+_GRACE: Final = timedelta(seconds=8)
+_ZONE: Final = "zone"
+
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):
+    """The daemon was asked to stop."""
+
+
+def clock() -> datetime:
+    """Return the present, in UTC."""
+    return datetime.now(UTC)
+
+
+async def run(settings: Settings) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: it cannot start here, and what to do about it.
+
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    os.umask(0o077)  # every file that otsd makes is its user's alone
+    async with AsyncExitStack() as stack:
+        store, key = await stack.enter_async_context(opened(settings.storage.directory))
+        _check_clock(store.newest())
+        changes = Changes()
+        codes = Codes(key.derive("codes"))
+        home = _home(settings, store)
+        announce = Announcer(
+            store=store,
+            home=home,
+            now=clock,
+            changes=changes,
+            target=_target(settings),
+        )
+        submissions = Submissions(
+            store=store,
+            home=home,
+            codes=codes,
+            now=clock,
+            changes=changes,
+            announce=announcer(notify=_target(settings) is not None),
+        )
+        site = VisitorSite(
+            _site(settings),
+            submissions=submissions,
+            home=home,
+            now=clock,
+            throttle=Throttle(time.monotonic),
+        )
+        api = AdminApi(
+            Parts(
+                store=store,
+                home=home,
+                submissions=submissions,
+                announcer=announce,
+                actions=Actions(store=store, home=home, now=clock, changes=changes),
+                tokens=Tokens(
+                    store=store,
+                    codes=codes,
+                    now=clock,
+                    changes=changes,
+                    random=secrets.token_bytes,
+                ),
+                now=clock,
+                base_url=settings.public.base_url,
+            )
+        )
+
+        def hear(change: Change) -> None:
+            if change.subject is Subject.ACTION:
+                home.actions_changed()
+
+        stack.enter_context(changes.heard_by(hear))
+        tasks = await stack.enter_async_context(_background())
+        home.on_zone = lambda name: _remember_zone(tasks, store, name)
+        tasks.create_task(home.keep(), name="Home Assistant")
+        await stack.enter_async_context(submissions)
+        tasks.create_task(announce.run(), name="announcer")
+        tasks.create_task(
+            forget(
+                store,
+                clock,
+                keep=settings.history.keep,
+                keep_addresses=settings.history.keep_addresses,
+            ),
+            name="history",
+        )
+        await stack.enter_async_context(
+            _control_socket(settings.storage.directory / SOCKET, api.application())
+        )
+        port = await stack.enter_async_context(
+            listening(site.application(), settings.public.host, settings.public.port, site.fallback)
+        )
+        _log.info(
+            "otsd %s serves visitors on %s port %d; links begin with %s",
+            __version__,
+            settings.public.host,
+            port,
+            settings.public.base_url,
+        )
+        await stop.wait()
+        _log.info("stopping")
+        await submissions.finish(_GRACE)
+
+
+def _home(settings: Settings, store: Store) -> HomeAssistant:
+    ours = settings.home_assistant
+    if settings.supervisor_token is not None:
+        address = Address(_SUPERVISOR, settings.supervisor_token.get_secret_value())
+    else:
+        address = Address(
+            websocket_url(ours.url),
+            None if ours.token is None else ours.token.get_secret_value(),
+            _tls(verify=ours.verify_tls, ca_file=ours.ca_file),
+        )
+    return HomeAssistant(
+        address,
+        now=clock,
+        zone=_zone(store.recall(_ZONE)),
+        action_timeout=ours.action_timeout,
+        plans=lambda: [action.plan for action in store.actions()],
+    )
+
+
+def _tls(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext | bool:
+    if not verify:
+        return False
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        msg = f"home_assistant.ca_file: {ca_file} holds no certificates that can be read: {error}."
+        raise StartError(msg) from error
+
+
+def _target(settings: Settings) -> str | None:
+    return settings.notifications.target if settings.notifications.on_submission else None
+
+
+def _site(settings: Settings) -> Site:
+    return Site(
+        title=settings.public.title,
+        contact=settings.public.contact,
+        root=settings.public.base_url.raw_path.rstrip("/"),
+        trusted_proxies=settings.public.trusted_proxies,
+    )
+
+
+def _zone(remembered: str | None) -> tzinfo:
+    """Return Home Assistant's zone as it was last known, else the machine's."""
+    for name in (remembered, os.environ.get("TZ", "").lstrip(":")):
+        with suppress(OSError, ValueError):
+            if name:
+                return ZoneInfo(name)
+    with suppress(OSError, ValueError), Path("/etc/localtime").open("rb") as file:
+        return ZoneInfo.from_file(file)
+    return UTC
+
+
+def _remember_zone(tasks: asyncio.TaskGroup, store: Store, name: str) -> None:
+    async def remember() -> None:
+        with suppress(StorageUnavailable):
+            await store.remember(_ZONE, name)
+
+    tasks.create_task(remember(), name="remember the time zone")
+
+
+def _check_clock(newest: datetime | None) -> None:
+    if newest is not None and newest > clock() + timedelta(minutes=1):
+        _log.error(
+            "The clock of this machine is wrong: it says %s, but the newest entry was made %s. "
+            "Until it is set, expired links may be usable again.",
+            isoformat(clock()),
+            isoformat(newest),
+        )
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[asyncio.TaskGroup]:
+    """Own the tasks that run as long as the daemon; its end ends them."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+            raise _Stopped
+    except* _Stopped:
+        pass
+
+
+@asynccontextmanager
+async def _control_socket(path: Path, application: web.Application) -> AsyncIterator[None]:
+    """Serve the admin API to the daemon's user alone; a socket left behind is replaced."""
+    length = len(os.fsencode(path.absolute()))
+    if length > _LONGEST_SOCKET_PATH:
+        msg = (
+            f"The control socket {path} would have a path of {length} bytes, and the system takes "
+            f"{_LONGEST_SOCKET_PATH}: choose a shorter storage.directory."
+        )
+        raise StartError(msg)
+    path.unlink(missing_ok=True)  # the lock on the directory is ours, so nobody listens on it
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path.absolute()).start()
+        path.chmod(0o600)
+        yield
+    except OSError as error:
+        msg = f"The control socket {path} cannot be made: {error.strerror}."
+        raise StartError(msg) from error
+    finally:
+        await runner.cleanup()
+        path.unlink(missing_ok=True)

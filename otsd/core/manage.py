@@ -1,0 +1,307 @@
+"""What an owner, or a program of his, does: actions and tokens, made, changed and ended.
+
+Every change of a token is a pure function from token to token, which the store applies to the
+newest version in one step; what the token's state forbids raises `Conflict` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from otsd.core.changes import Changes, Subject
+from otsd.core.errors import Conflict, Fault, Invalid, NotAsked, NotFound
+from otsd.core.ports import Request
+from otsd.core.times import truncate
+from otsd.core.tokens import Submission, Token, TokenState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime, timedelta
+
+    from otsd.core.actions import Action, Plan
+    from otsd.core.codes import Code, Codes
+    from otsd.core.ports import Clock, Home, Ran, Randomness, Store
+
+_ID_LETTERS: Final = "23456789abcdefghjkmnpqrstuvwxyz"
+_ID_LENGTH: Final = 8
+
+
+class Unset(Enum):
+    """Stands for a value that its maker did not give, where ``None`` means "without limit"."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Mint:
+    """What somebody wants of a new token; what is `UNSET` comes from the action's defaults.
+
+    ``expires_in`` counts from ``valid_from``, if there is one, else from now.
+    """
+
+    action: str
+    created_by: str
+    comment: str = ""
+    max_uses: int | Unset | None = UNSET
+    valid_from: datetime | None = None
+    expires_at: datetime | Unset | None = UNSET
+    expires_in: timedelta | Unset | None = UNSET
+    device: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is to change of a token; what is `UNSET` stays."""
+
+    comment: str | Unset = UNSET
+    max_uses: int | Unset | None = UNSET
+    valid_from: datetime | Unset | None = UNSET
+    expires_at: datetime | Unset | None = UNSET
+
+
+class Actions:
+    """The owner's actions."""
+
+    def __init__(self, *, store: Store, home: Home, now: Clock, changes: Changes) -> None:
+        """Take the parts."""
+        self._store = store
+        self._home = home
+        self._now = now
+        self._changes = changes
+
+    def list(self) -> Sequence[Action]:
+        """Return all, newest first."""
+        return self._store.actions()
+
+    def get(self, name: str) -> Action:
+        """Return one, or raise `NotFound`."""
+        if (action := self._store.action(name)) is None:
+            raise NotFound("action", name)
+        return action
+
+    async def validate(self, plan: Plan) -> Sequence[str]:
+        """Ask Home Assistant about the steps; return warnings.
+
+        Raises:
+            Invalid: Home Assistant would not take them.
+
+        """
+        try:
+            if fault := await self._home.validate(plan):
+                raise Invalid([Fault(("yaml",), fault)], "invalid_action")
+        except NotAsked:
+            return ["Home Assistant is not connected, so it could not check this action."]
+        return await self._home.missing(plan)
+
+    async def save(self, action: Action, *, create: bool) -> tuple[Action, Sequence[str]]:
+        """Create or replace an action; return it with warnings. Raises `Invalid`, `Conflict`."""
+        warnings = await self.validate(action.plan)
+        saved = await self._store.save_action(action, create=create, now=self._now())
+        self._changes.tell(Subject.ACTION, saved.name)
+        return saved, warnings
+
+    async def delete(self, name: str, *, force: bool) -> None:
+        """Delete an action; `Conflict` while tokens use it, unless ``force`` revokes them."""
+        await self._store.delete_action(name, force=force, now=self._now())
+        self._changes.tell(Subject.ACTION, name)
+
+    async def run(self, name: str) -> Ran:
+        """Run an action now, as its owner; raises `HomeError` and the refusals of `Home.check`."""
+        plan = self.get(name).plan
+        self._home.check(plan)
+        return await self._home.run(plan, {"token": None, "submission": None})
+
+
+class Tokens:
+    """The owner's tokens."""
+
+    def __init__(
+        self, *, store: Store, codes: Codes, now: Clock, changes: Changes, random: Randomness
+    ) -> None:
+        """Take the parts."""
+        self._store = store
+        self._codes = codes
+        self._now = now
+        self._changes = changes
+        self._random = random
+
+    def get(self, token_id: str) -> Token:
+        """Return one, or raise `NotFound`."""
+        if (token := self._store.token(token_id)) is None:
+            raise NotFound("token", token_id)
+        return token
+
+    def code(self, token: Token) -> Code:
+        """Return a token's code, for its link."""
+        return self._codes.code(token.lookup)
+
+    async def mint(self, wish: Mint, request: tuple[str, str, bytes] | None = None) -> Token:
+        """Make a token; a ``request`` (scope, key, digest) seen before returns the one made then.
+
+        Raises:
+            NotFound: there is no such action.
+            Invalid: it would end before it begins, or has ended already.
+            Conflict: the request's key came with another body before.
+
+        """
+        if (action := self._store.action(wish.action)) is None:
+            raise NotFound("action", wish.action)
+        now = truncate(self._now())
+        expires_at = _expiry(wish, action.defaults.expires_in, now)
+        _check_span(wish.valid_from, expires_at, now)
+        max_uses = action.defaults.max_uses if wish.max_uses is UNSET else wish.max_uses
+
+        def make() -> Token:
+            return Token(
+                id=self._new_id(),
+                lookup=self._new_lookup(),
+                action=action.name,
+                comment=wish.comment,
+                max_uses=max_uses,
+                uses_taken=0,
+                round=0,
+                valid_from=wish.valid_from,
+                expires_at=expires_at,
+                created_at=now,
+                created_by=wish.created_by,
+                last_used_at=None,
+                revoked_at=None,
+                paused=False,
+                device=wish.device,
+            )
+
+        token = await self._store.add_token(make, Request(*request) if request else None, now)
+        self._changes.tell(Subject.TOKEN, token.id)
+        return token
+
+    async def duplicate(self, token_id: str, created_by: str) -> Token:
+        """Mint another of the same kind: same action, uses, comment; the same span from now on."""
+        like = self.get(token_id)
+        begin = like.valid_from or like.created_at
+        now = truncate(self._now())
+        later = like.valid_from if like.valid_from and like.valid_from > now else None
+        return await self.mint(
+            Mint(
+                action=like.action,
+                created_by=created_by,
+                comment=like.comment,
+                max_uses=like.max_uses,
+                valid_from=later,
+                expires_in=None if like.expires_at is None else like.expires_at - begin,
+                device=like.device,
+            )
+        )
+
+    async def edit(self, token_id: str, edit: Edit) -> Token:
+        """Change what may change of a token that is not revoked."""
+        now = self._now()
+
+        def change(token: Token) -> Token:
+            _not_revoked(token)
+            comment = token.comment if edit.comment is UNSET else edit.comment
+            valid_from = token.valid_from if edit.valid_from is UNSET else edit.valid_from
+            expires_at = token.expires_at if edit.expires_at is UNSET else edit.expires_at
+            max_uses = token.max_uses if edit.max_uses is UNSET else edit.max_uses
+            if (valid_from, expires_at) != (token.valid_from, token.expires_at):
+                _check_span(valid_from, expires_at, None if edit.expires_at is UNSET else now)
+            if max_uses is not None and max_uses < token.uses_taken:
+                msg = f"{token.uses_taken} uses are taken already; max_uses cannot be below that."
+                raise Conflict("uses_taken", msg)
+            return replace(
+                token,
+                comment=comment,
+                max_uses=max_uses,
+                valid_from=valid_from,
+                expires_at=expires_at,
+            )
+
+        return await self._change(token_id, change)
+
+    async def revoke(self, token_id: str) -> Token:
+        """End a token for good; revoking twice is no fault."""
+        now = truncate(self._now())
+        return await self._change(
+            token_id, lambda token: token if token.revoked_at else replace(token, revoked_at=now)
+        )
+
+    async def pause(self, token_id: str) -> Token:
+        """Forbid submissions until `resume`."""
+        return await self._change(token_id, lambda token: replace(_not_revoked(token), paused=True))
+
+    async def resume(self, token_id: str) -> Token:
+        """Allow submissions again."""
+        return await self._change(
+            token_id, lambda token: replace(_not_revoked(token), paused=False)
+        )
+
+    async def replenish(self, token_id: str) -> Token:
+        """Set the uses left to ``max_uses``."""
+        now = self._now()
+
+        def change(token: Token) -> Token:
+            if token.state(now) is TokenState.EXPIRED:
+                msg = f"Token {token.id} has expired; give it a later expires_at first."
+                raise Conflict("expired", msg)
+            _not_revoked(token)
+            return replace(token, uses_taken=0, round=token.round + 1)
+
+        return await self._change(token_id, change)
+
+    async def rotate(self, token_id: str) -> Token:
+        """Give a token a new code; the old link is answered as revoked."""
+        return await self._change(
+            token_id, lambda token: replace(_not_revoked(token), lookup=self._new_lookup())
+        )
+
+    async def delete(self, token_id: str) -> None:
+        """Remove a token and its history."""
+        await self._store.delete_token(token_id)
+        self._changes.tell(Subject.TOKEN, token_id)
+
+    async def refund(self, submission_id: int) -> Submission:
+        """Give back the use of a submission that stayed spent; `Conflict` when it cannot come back."""
+        submission = await self._store.refund(submission_id)
+        self._changes.tell(Subject.TOKEN, submission.token_id)
+        return submission
+
+    async def _change(self, token_id: str, change: Callable[[Token], Token]) -> Token:
+        token = await self._store.change_token(token_id, change)
+        self._changes.tell(Subject.TOKEN, token_id)
+        return token
+
+    def _new_id(self) -> str:
+        # 40 bits, taken modulo the alphabet: the id is public, so a slight bias costs nothing
+        return "".join(_ID_LETTERS[byte % len(_ID_LETTERS)] for byte in self._random(_ID_LENGTH))
+
+    def _new_lookup(self) -> int:
+        return int.from_bytes(self._random(8), "big")
+
+
+def _expiry(wish: Mint, default: timedelta | None, now: datetime) -> datetime | None:
+    if wish.expires_at is not UNSET:
+        return wish.expires_at
+    length = default if wish.expires_in is UNSET else wish.expires_in
+    return None if length is None else max(wish.valid_from or now, now) + length
+
+
+def _check_span(
+    valid_from: datetime | None, expires_at: datetime | None, now: datetime | None
+) -> None:
+    if expires_at is None:
+        return
+    if valid_from is not None and expires_at <= valid_from:
+        raise Invalid([Fault(("expires_at",), "it would end before it begins (valid_from)")])
+    if now is not None and expires_at <= now:
+        raise Invalid([Fault(("expires_at",), "this time is past")])
+
+
+def _not_revoked(token: Token) -> Token:
+    if token.revoked_at is not None:
+        msg = f"Token {token.id} is revoked, which is final."
+        raise Conflict("revoked", msg)
+    return token

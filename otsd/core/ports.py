@@ -1,0 +1,283 @@
+"""What the rules need from the world: a store, and a home. Each has one adapter.
+
+``otsd.store`` keeps the `Store`, ``otsd.home`` is the `Home`. The clock is any callable that
+returns an aware datetime in UTC; a test passes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from otsd.core.actions import Action, Plan
+from otsd.core.tokens import Outcome, Submission, SubmissionState, Token, TokenState, Visitor
+
+T = TypeVar("T")
+
+Clock = Callable[[], datetime]
+Randomness = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A use that was taken: the submission, its token right after, and the action's title."""
+
+    submission: Submission
+    token: Token
+    title: str
+
+
+class Queue(StrEnum):
+    """The outbox has two queues, so that a notification never holds up an event."""
+
+    EVENT = "event"
+    NOTIFICATION = "notification"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Something to tell Home Assistant until it has confirmed it."""
+
+    queue: Queue
+    payload: Mapping[str, object]
+    finished_at: datetime
+    id: int = 0
+
+
+Announce = Callable[[Claim], Sequence[Announcement]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A token by its code; ``current`` is false for a link that was rotated away."""
+
+    token: Token
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, newest first; ``next`` is where the following page begins."""
+
+    items: Sequence[T]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to mint that may be repeated: the same key and digest get the same token."""
+
+    scope: str
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many tokens are active, and their uses together (``None``: one has no limit)."""
+
+    active_tokens: int
+    remaining_uses: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What there is in the store, at an instant; costs the same however much there is."""
+
+    actions: int
+    tokens: int
+    submissions: int
+    total: Tally
+    by_action: Mapping[str, Tally]
+    waiting_events: int
+    waiting_notifications: int
+
+
+class Store(Protocol):
+    """Keeps actions, tokens and submissions: what it has acknowledged is on disk.
+
+    The plain methods read without waiting for a writer; a coroutine that changes something
+    returns once the change is durable. Every method may raise `StorageUnavailable`.
+    """
+
+    # -- the submission
+
+    def find(self, lookup: int) -> Found | None:
+        """Return the token whose code, now or before a rotation, has this lookup id."""
+
+    def attempt(self, token_id: str, attempt: str) -> Submission | None:
+        """Return what became of an attempt, however long ago it was."""
+
+    def action(self, name: str) -> Action | None:
+        """Return an action by its name."""
+
+    async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
+        """Take one use and record the submission as running, or return the attempt's first claim.
+
+        One guarded statement: of any number of claims at once, as many succeed as uses are left.
+
+        Raises:
+            TokenUnusable: when its state does not allow it at ``now``.
+            UnknownToken: when it was deleted in the meantime.
+
+        """
+
+    async def settle(
+        self, claim: Claim, outcome: Outcome, now: datetime, announce: Announce
+    ) -> Submission:
+        """Write down how it ended, give the use back if so, and queue what is to be announced."""
+
+    async def recover(self, outcome: Outcome, now: datetime, announce: Announce) -> int:
+        """Settle everything that was running when the last daemon ended; return how many."""
+
+    # -- the outbox
+
+    def announcements(self, queue: Queue, after: int, limit: int) -> Sequence[Announcement]:
+        """Return what waits in a queue beyond the id ``after``, in order."""
+
+    async def delivered(self, queue: Queue, upto: int) -> None:
+        """Forget what waits in a queue up to and including this id."""
+
+    # -- the owner
+
+    def actions(self) -> Sequence[Action]:
+        """Return all actions, newest first."""
+
+    async def save_action(self, action: Action, *, create: bool, now: datetime) -> Action:
+        """Create or replace an action; `Conflict` when ``create`` finds the name taken."""
+
+    async def delete_action(self, name: str, *, force: bool, now: datetime) -> int:
+        """Delete an action and, with ``force``, revoke its tokens; return how many."""
+
+    def token(self, token_id: str) -> Token | None:
+        """Return a token by its public id."""
+
+    async def tokens(
+        self,
+        now: datetime,
+        *,
+        state: TokenState | None = None,
+        action: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> Page[Token]:
+        """List tokens, newest first."""
+
+    async def add_token(
+        self, make: Callable[[], Token], request: Request | None, now: datetime
+    ) -> Token:
+        """Keep a new token; ``make`` is called again when its ids are taken.
+
+        With a request that was seen before, return the token that it made then; `Conflict`
+        (``request_conflict``) when the same key came with another body.
+        """
+
+    async def change_token(self, token_id: str, change: Callable[[Token], Token]) -> Token:
+        """Read, change and write a token in one step; what ``change`` raises changes nothing."""
+
+    async def delete_token(self, token_id: str) -> None:
+        """Remove a token and its history."""
+
+    async def submissions(
+        self,
+        *,
+        token: str | None = None,
+        state: SubmissionState | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> Page[Submission]:
+        """List submissions, newest first."""
+
+    async def refund(self, submission_id: int) -> Submission:
+        """Give back the use of a submission that stayed spent without being executed."""
+
+    async def counts(self, now: datetime) -> Counts:
+        """Count what there is."""
+
+    def recall(self, name: str) -> str | None:
+        """Return a small fact that was remembered."""
+
+    async def remember(self, name: str, value: str) -> None:
+        """Keep a small fact, such as Home Assistant's time zone."""
+
+    def newest(self) -> datetime | None:
+        """Return when the newest entry was made: a clock behind that is wrong."""
+
+    async def prune(self, keep_from: datetime, addresses_from: datetime) -> bool:
+        """Drop a bounded part of what is older; return whether there is more."""
+
+
+class ConnectionState(StrEnum):
+    """How a connection stands, in the words of the API."""
+
+    CONNECTED = "connected"
+    CONNECTING = "connecting"
+    REFUSED = "refused"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """A connection as its owner sees it: ``error`` is the last fault in plain words."""
+
+    state: ConnectionState
+    since: datetime
+    error: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Home Assistant said that an action has finished."""
+
+    context_id: str | None = None
+    response: object = field(default=None)
+
+
+class Home(Protocol):
+    """Home Assistant, over its websocket."""
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """How the connection stands."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """Home Assistant's time zone once known, else the machine's."""
+
+    def check(self, plan: Plan) -> None:
+        """Find out, without asking, whether a plan can run now.
+
+        Raises:
+            HomeUnavailable: Home Assistant is away.
+            TargetUnavailable: a service or an entity is missing or unavailable.
+
+        """
+
+    async def run(self, plan: Plan, variables: Mapping[str, object]) -> Ran:
+        """Run a plan and return when Home Assistant says that it has finished.
+
+        Raises:
+            NotAsked: nothing left for Home Assistant.
+            Refused: it answered with an error.
+            NoAnswer: it was asked, and the answer never came.
+
+        """
+
+    async def validate(self, plan: Plan) -> str | None:
+        """Return what is wrong with the steps, ``None`` if nothing is; `NotAsked` when away."""
+
+    async def missing(self, plan: Plan) -> Sequence[str]:
+        """Say what of a plan Home Assistant does not have now; nothing when it is away."""
+
+    async def running(self) -> None:
+        """Return once Home Assistant is connected and ``RUNNING``, when automations hear events."""
+
+    async def fire(self, event_type: str, data: Mapping[str, object]) -> None:
+        """Fire an event; raises as `run` does."""
+
+    async def notify(self, target: str, title: str, message: str) -> None:
+        """Send a notification by a notify action or entity; raises as `run` does."""

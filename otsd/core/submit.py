@@ -1,0 +1,329 @@
+"""The way of a submission, and the table of contents of the program.
+
+    claim      take a use, on disk before Home Assistant is asked
+    run        ask Home Assistant, once
+    settle     write down what became of it, on disk before the visitor hears it
+    announce   queue the event and the notification, in the same transaction
+
+A submission belongs to the daemon, not to the request that brought it: a visitor who goes away
+changes nothing, and whoever asks again with the same attempt joins the same submission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from otsd.core.changes import Changes, Subject
+from otsd.core.errors import (
+    Busy,
+    HomeUnavailable,
+    NoAnswer,
+    NotAsked,
+    OtsdError,
+    Refused,
+    StorageUnavailable,
+    TargetUnavailable,
+    TokenUnusable,
+    UnknownToken,
+)
+from otsd.core.tokens import Outcome, Reason, SubmissionState, TokenState
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from otsd.core.actions import Action
+    from otsd.core.codes import Codes
+    from otsd.core.ports import Announce, Claim, Clock, Found, Home, Store
+    from otsd.core.tokens import Submission, Token, Visitor
+
+MOST_RUNNING: Final = 1_000
+MOST_RUNNING_OF_A_TOKEN: Final = 100
+_SETTLE_AGAIN_AFTER: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Attempted:
+    """An attempt on its way: first it is claimed (or refused), later it has finished."""
+
+    def __init__(self) -> None:
+        """Begin with neither."""
+        loop = asyncio.get_running_loop()
+        self._claimed: asyncio.Future[Submission] = loop.create_future()
+        self._finished: asyncio.Future[Submission] = loop.create_future()
+
+    async def claimed(self) -> Submission:
+        """Wait until a use was taken; raises the `Refusal` or `StorageUnavailable` if none was."""
+        # wait() leaves the future alone when the caller is cancelled: others may wait for it too
+        await asyncio.wait((self._claimed,))
+        return self._claimed.result()
+
+    async def finished(self, within: timedelta) -> Submission:
+        """Return the submission as soon as it has finished, else as it stands after ``within``."""
+        if not self._finished.done():
+            await asyncio.wait((self._finished,), timeout=within.total_seconds())
+        return self._finished.result() if self._finished.done() else self._claimed.result()
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the end has been told."""
+        return self._finished.done()
+
+    def claim(self, submission: Submission) -> None:
+        """Tell that a use was taken."""
+        self._claimed.set_result(submission)
+
+    def refuse(self, error: OtsdError) -> None:
+        """Tell why no use was taken."""
+        self._claimed.set_exception(error)
+        self._claimed.exception()  # whoever waited may be gone, and that is no fault to log
+
+    def finish(self, submission: Submission) -> None:
+        """Tell how it ended; the first to tell is believed."""
+        if not self._claimed.done():
+            self._claimed.set_result(submission)
+        if not self._finished.done():
+            self._finished.set_result(submission)
+
+
+class Submissions:
+    """Admits submissions and carries them out; a context manager that owns their tasks."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
+        self,
+        *,
+        store: Store,
+        home: Home,
+        codes: Codes,
+        now: Clock,
+        changes: Changes,
+        announce: Announce,
+    ) -> None:
+        """Take the parts; nothing runs before the context is entered."""
+        self._store = store
+        self._home = home
+        self._codes = codes
+        self._now = now
+        self._changes = changes
+        self._announce = announce
+        self._tasks = asyncio.TaskGroup()
+        self._running: dict[tuple[str, str], Attempted] = {}
+        self._running_of: Counter[str] = Counter()
+        self._carrying_out: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def __aenter__(self) -> Submissions:
+        """Settle what an earlier daemon left running: it was asked, and nobody heard the answer."""
+        left = await self._store.recover(
+            Outcome(
+                SubmissionState.UNCONFIRMED,
+                Reason.OUTCOME_UNKNOWN,
+                "otsd was stopped before Home Assistant answered",
+            ),
+            self._now(),
+            self._announce,
+        )
+        if left:
+            _log.warning("%d submissions were running when otsd stopped: unconfirmed", left)
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Admit nothing more and wait for what runs."""
+        await self.finish(timedelta())
+        await self._tasks.__aexit__(kind, error, traceback)
+
+    @property
+    def running(self) -> int:
+        """How many submissions are running."""
+        return len(self._running)
+
+    async def finish(self, within: timedelta) -> None:
+        """Admit nothing more, and give what runs some time; what is left will be unconfirmed."""
+        self._closing = True
+        if self._carrying_out:
+            await asyncio.wait(self._carrying_out, timeout=within.total_seconds())
+        for task in self._carrying_out:
+            task.cancel()
+
+    # -- what a visitor asks ---------------------------------------------------------------
+
+    def find(self, code: str) -> Found:
+        """Return the token of a code.
+
+        Raises:
+            UnknownToken: no token has it; a wrong code is refused without touching the store.
+
+        """
+        lookup = self._codes.lookup(code)
+        found = None if lookup is None else self._store.find(lookup)
+        if found is None:
+            raise UnknownToken
+        return found
+
+    def check(self, found: Found) -> Action:
+        """Return the token's action if it could be submitted now, else raise the `Refusal`."""
+        token = found.token
+        if not found.current:
+            raise TokenUnusable(token, TokenState.REVOKED)
+        token.check_usable(self._now())
+        action = self._store.action(token.action)
+        if action is None:
+            raise TargetUnavailable([f"the action {token.action} was deleted"])
+        try:
+            self._home.check(action.plan)
+        except HomeUnavailable as error:
+            raise HomeUnavailable(token) from error
+        return action
+
+    async def attempt(self, token: Token, attempt: str, within: timedelta) -> Submission | None:
+        """Return what became of an attempt, waiting for a running one; ``None`` if not known."""
+        if running := self._running.get((token.id, attempt)):
+            try:
+                await running.claimed()
+            except OtsdError:
+                return None
+            return await running.finished(within)
+        return self._store.attempt(token.id, attempt)
+
+    async def submit(self, found: Found, attempt: str, visitor: Visitor) -> Attempted:
+        """Submit a token, or join the attempt if it is known; return once a use was taken.
+
+        Raises:
+            Refusal: it was not admitted.
+            StorageUnavailable: no use could be taken.
+
+        """
+        token = found.token
+        attempted = self._running.get((token.id, attempt))
+        if attempted is None and (known := self._store.attempt(token.id, attempt)):
+            attempted = Attempted()
+            attempted.finish(known)
+        if attempted is None:
+            action = self.check(found)
+            if (
+                self._closing
+                or len(self._running) >= MOST_RUNNING
+                or self._running_of[token.id] >= MOST_RUNNING_OF_A_TOKEN
+            ):
+                raise Busy
+            attempted = self._running[token.id, attempt] = Attempted()
+            self._running_of[token.id] += 1
+            task = self._tasks.create_task(
+                self._carry_out(attempted, token, attempt, visitor, action),
+                name=f"submission of {token.id}",
+            )
+            self._carrying_out.add(task)
+            task.add_done_callback(self._carrying_out.discard)
+        await attempted.claimed()
+        return attempted
+
+    # -- what the daemon does --------------------------------------------------------------
+
+    async def _carry_out(
+        self, attempted: Attempted, token: Token, attempt: str, visitor: Visitor, action: Action
+    ) -> None:
+        try:
+            claim = await self._store.claim(token.id, attempt, visitor, self._now())
+        except OtsdError as error:
+            attempted.refuse(error)
+        else:
+            if claim.submission.state is SubmissionState.RUNNING:
+                attempted.claim(claim.submission)
+                self._changes.tell(Subject.TOKEN, token.id)
+                outcome = await self._run(claim, action)
+                await self._settle(attempted, claim, outcome)
+            else:
+                attempted.finish(claim.submission)
+        finally:
+            del self._running[token.id, attempt]
+            self._running_of[token.id] -= 1
+            if not self._running_of[token.id]:
+                del self._running_of[token.id]
+
+    async def _run(self, claim: Claim, action: Action) -> Outcome:
+        """Ask Home Assistant and judge its answer by what can have happened."""
+        variables = {
+            "token": {
+                "id": claim.token.id,
+                "comment": claim.token.comment,
+                "max_uses": claim.token.max_uses,
+                "uses_left": claim.token.uses_left,
+            },
+            "submission": {
+                "id": claim.submission.id,
+                "remote_ip": claim.submission.remote_ip,
+            },
+        }
+        try:
+            ran = await self._home.run(action.plan, variables)
+        except NotAsked as error:
+            return Outcome(
+                SubmissionState.FAILED, Reason.HOME_UNAVAILABLE, str(error), give_back=True
+            )
+        except Refused as error:
+            if action.plan.refundable:
+                return Outcome(
+                    SubmissionState.FAILED, Reason.ACTION_FAILED, str(error), give_back=True
+                )
+            # the error says nothing about how far it came, so the use stays spent
+            return Outcome(SubmissionState.FAILED, Reason.ACTION_INCOMPLETE, str(error))
+        except NoAnswer as error:
+            return Outcome(SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, str(error))
+        except Exception as error:  # whatever it was, the action may have run
+            _log.exception("submission %d: an error that nobody expected", claim.submission.id)
+            return Outcome(
+                SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, f"otsd failed: {error!r}"
+            )
+        return Outcome(SubmissionState.EXECUTED, context_id=ran.context_id)
+
+    async def _settle(self, attempted: Attempted, claim: Claim, outcome: Outcome) -> None:
+        """Write the outcome down, however long it takes; tell the visitor when it is on disk.
+
+        Only when the disk refuses does the visitor hear it before: Home Assistant has acted, and
+        to say anything else would be untrue.
+        """
+        finished_at = self._now()
+        while True:
+            try:
+                submission = await self._store.settle(claim, outcome, finished_at, self._announce)
+            except StorageUnavailable as error:
+                if not attempted.has_finished:
+                    _log.error(
+                        "submission %d ended as %s, and the store cannot write it down yet: %s",
+                        claim.submission.id,
+                        outcome.state,
+                        error,
+                    )
+                    attempted.finish(
+                        replace(
+                            claim.submission,
+                            state=outcome.state,
+                            reason=outcome.reason,
+                            finished_at=finished_at,
+                            spent=not outcome.give_back,
+                        )
+                    )
+                await asyncio.sleep(_SETTLE_AGAIN_AFTER)
+            else:
+                break
+        attempted.finish(submission)
+        _log.info(
+            "submission %d of token %s: %s%s",
+            submission.id,
+            submission.token_id,
+            submission.state,
+            f" ({submission.error})" if submission.error else "",
+        )
+        self._changes.tell(Subject.SUBMISSION, submission.id)
+        self._changes.tell(Subject.TOKEN, submission.token_id)

@@ -1,0 +1,266 @@
+"""JSON at the edges: what programs send, read strictly, and what they get.
+
+One set of bodies for the admin API, the command line and MQTT commands. Reading refuses unknown
+keys, ``true`` where a number belongs, and anything too large; every fault is listed at once. Text
+without a time zone is read in the zone that is passed as pydantic's validation context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from otsd import actionfile
+from otsd.core.actions import NAME, Action, Defaults
+from otsd.core.errors import Fault, Invalid
+from otsd.core.manage import UNSET, Edit, Mint
+from otsd.core.ports import ConnectionStatus
+from otsd.core.times import format_duration, isoformat, parse_duration, parse_time
+from otsd.core.tokens import COMMENT_LENGTH, MOST_USES, Submission, Token
+
+Body = TypeVar("Body", bound=BaseModel)
+
+_PREFIX: Final = "Value error, "
+
+
+def _instant(value: object, info: ValidationInfo) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        msg = "a time is text such as 2026-12-01T18:00"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
+    return parse_time(value, info.context)  # type: ignore[arg-type]
+
+
+def _length(value: object) -> timedelta | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        msg = "a duration is text such as 2h or 7d"
+        raise ValueError(msg)  # noqa: TRY004
+    return parse_duration(value)
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        msg = "a name is 1 to 64 of a-z, 0-9, _ and -, and begins with a letter or digit"
+        raise ValueError(msg)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Title = Annotated[str, AfterValidator(actionfile.check_title)]
+Comment = Annotated[
+    str, StringConstraints(max_length=COMMENT_LENGTH), AfterValidator(actionfile.check_text)
+]
+Uses = Annotated[int, Field(ge=1, le=MOST_USES)]
+Instant = Annotated[datetime | None, PlainValidator(_instant, json_schema_input_type=str | None)]
+Length = Annotated[timedelta | None, PlainValidator(_length, json_schema_input_type=str | None)]
+
+
+class _Body(BaseModel):
+    """What every body has in common: strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DefaultsBody(_Body):
+    """What a token gets when its maker says nothing."""
+
+    max_uses: Uses | None = 1
+    expires_in: Length = None
+
+
+class ReplaceAction(_Body):
+    """An action without its name, which stands in the path."""
+
+    title: Title
+    yaml: str
+    defaults: DefaultsBody = DefaultsBody()
+
+    def action(self, name: str) -> Action:
+        """Return the action; raises `Invalid` when the YAML is no action."""
+        try:
+            plan = actionfile.read_plan(self.yaml)
+        except ValueError as error:
+            raise Invalid([Fault(("yaml",), str(error))], "invalid_action") from error
+        defaults = Defaults(self.defaults.max_uses, self.defaults.expires_in)
+        return Action(name, self.title, self.yaml, plan, defaults)
+
+
+class CreateAction(ReplaceAction):
+    """A new action."""
+
+    name: Name
+
+
+class ValidateAction(_Body):
+    """YAML of which Home Assistant's opinion is wanted."""
+
+    yaml: str
+
+
+class MintToken(_Body):
+    """A new token; what is absent comes from the action's defaults."""
+
+    action: Name
+    max_uses: Uses | None = None
+    valid_from: Instant = None
+    expires_at: Instant = None
+    expires_in: Length = None
+    comment: Comment = ""
+    device: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> MintToken:
+        if {"expires_at", "expires_in"} <= self.model_fields_set:
+            msg = "give expires_at or expires_in, not both"
+            raise ValueError(msg)
+        return self
+
+    def mint(self, created_by: str) -> Mint:
+        """Return the wish."""
+        given = self.model_fields_set
+        return Mint(
+            action=self.action,
+            created_by=created_by,
+            comment=self.comment,
+            max_uses=self.max_uses if "max_uses" in given else UNSET,
+            valid_from=self.valid_from,
+            expires_at=self.expires_at if "expires_at" in given else UNSET,
+            expires_in=self.expires_in if "expires_in" in given else UNSET,
+            device=self.device,
+        )
+
+
+class EditToken(_Body):
+    """What is to change of a token."""
+
+    comment: Comment = ""
+    max_uses: Uses | None = None
+    valid_from: Instant = None
+    expires_at: Instant = None
+
+    def edit(self) -> Edit:
+        """Return the change."""
+        return Edit(**{name: getattr(self, name) for name in self.model_fields_set})
+
+
+def check_name(name: str) -> None:
+    """Hold a name that stands in a path to the rule of one in a body; raises `Invalid`."""
+    try:
+        _name(name)
+    except ValueError as error:
+        raise Invalid([Fault(("name",), str(error))]) from error
+
+
+def read(body: type[Body], text: bytes | str, zone: tzinfo) -> Body:
+    """Read a JSON body.
+
+    Raises:
+        Invalid: with every fault; its code is ``bad_json`` when it is not JSON at all.
+
+    """
+    try:
+        return body.model_validate_json(text, context=zone)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        code = "bad_json" if details[0]["type"] == "json_invalid" else "invalid"
+        faults = [
+            Fault(tuple(detail["loc"]), detail["msg"].removeprefix(_PREFIX)) for detail in details
+        ]
+        raise Invalid(faults, code) from error
+
+
+# -- what programs get -----------------------------------------------------------------------
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else isoformat(moment)
+
+
+def action_json(action: Action, warnings: Sequence[str] | None = None) -> dict[str, Any]:
+    """Show an action; with warnings only where it was just saved."""
+    length = action.defaults.expires_in
+    shown: dict[str, Any] = {
+        "name": action.name,
+        "title": action.title,
+        "yaml": action.yaml,
+        "defaults": {
+            "max_uses": action.defaults.max_uses,
+            "expires_in": None if length is None else format_duration(length),
+        },
+        "created_at": _time(action.created_at),
+        "updated_at": _time(action.updated_at),
+    }
+    if warnings is not None:
+        shown["warnings"] = list(warnings)
+    return shown
+
+
+def token_json(token: Token, now: datetime, url: str | None = None) -> dict[str, Any]:
+    """Show a token; with its link only where it was just made."""
+    shown: dict[str, Any] = {
+        "id": token.id,
+        "action": token.action,
+        "comment": token.comment,
+        "max_uses": token.max_uses,
+        "uses_left": token.uses_left,
+        "state": token.state(now).value,
+        "valid_from": _time(token.valid_from),
+        "expires_at": _time(token.expires_at),
+        "created_at": _time(token.created_at),
+        "created_by": token.created_by,
+        "last_used_at": _time(token.last_used_at),
+        "device": token.device,
+    }
+    if url is not None:
+        shown["url"] = url
+    return shown
+
+
+def submission_json(submission: Submission) -> dict[str, Any]:
+    """Show a submission."""
+    return {
+        "id": submission.id,
+        "token_id": submission.token_id,
+        "action": submission.action,
+        "state": submission.state.value,
+        "reason": submission.reason,
+        "started_at": _time(submission.started_at),
+        "finished_at": _time(submission.finished_at),
+        "uses_left": submission.uses_left,
+        "spent": submission.spent,
+        "error": submission.error,
+        "remote_ip": submission.remote_ip,
+        "user_agent": submission.user_agent,
+        "context_id": submission.context_id,
+    }
+
+
+def connection_json(status: ConnectionStatus) -> dict[str, Any]:
+    """Show how a connection stands."""
+    return {
+        "state": status.state.value,
+        "since": _time(status.since),
+        "error": status.error,
+        "version": status.version,
+    }
+
+
+def list_json(items: Sequence[Mapping[str, Any]], after: int | None) -> dict[str, Any]:
+    """Show a page of a list; ``next`` is the cursor of the following one."""
+    return {"items": list(items), "next": None if after is None else str(after)}

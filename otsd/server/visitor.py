@@ -1,0 +1,403 @@
+"""The public site: what strangers reach. It has no route to anything else, on a socket of its own.
+
+GET, HEAD and OPTIONS never spend anything: messengers fetch links. Whatever is answered, also by
+aiohttp itself, carries the same headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, quote
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from otsd.core.errors import (
+    BadRequest,
+    OtsdError,
+    TooManyRequests,
+    UnknownToken,
+)
+from otsd.core.times import isoformat
+from otsd.core.tokens import ATTEMPT, Submission, SubmissionState, Visitor
+from otsd.server.answers import Answer, Speaker
+from otsd.server.forwarded import visitor_address
+from otsd.server.listener import log_unexpected
+from otsd.server.pages import Offer, Pages
+from otsd.server.throttle import Throttle
+
+if TYPE_CHECKING:
+    import ipaddress
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from otsd.core.actions import Action
+    from otsd.core.ports import Clock, Found, Home
+    from otsd.core.submit import Submissions
+
+LARGEST_BODY: Final = 16 * 1024
+_PATIENCE: Final = timedelta(seconds=2)
+_API: Final = "/api/public/"
+_USER_AGENT_LENGTH: Final = 256
+# a finished attempt that is looked at again after this is shown as one that was done before
+_REPLAY_AFTER: Final = timedelta(seconds=15)
+
+_HEADERS: Final = {
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Robots-Tag": "noindex",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class PublicResponse(web.Response):
+    """An answer of the public site, which does not name the server's software."""
+
+    is_ours = True
+
+    async def _prepare_headers(self) -> None:
+        # aiohttp adds its name and version here, after every hook that it has
+        await super()._prepare_headers()
+        self._headers.pop("Server", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the owner set about the public site; ``root`` is the path of its base URL."""
+
+    title: str
+    contact: str | None
+    root: str
+    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+
+
+class VisitorSite:
+    """The handlers of the public site."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        submissions: Submissions,
+        home: Home,
+        now: Clock,
+        throttle: Throttle,
+    ) -> None:
+        """Take the parts and load the pages."""
+        self._site = site
+        self._submissions = submissions
+        self._home = home
+        self._now = now
+        self._throttle = throttle
+        self._pages = Pages(title=site.title, contact=site.contact, root=site.root)
+        self._headers = {**_HEADERS, "Content-Security-Policy": self._pages.policy}
+
+    def application(self) -> web.Application:
+        """Return the application: every route there is, at ``/`` and below the base URL's path."""
+        application = web.Application(middlewares=[self._guard], client_max_size=LARGEST_BODY)
+        roots = {"", self._site.root}
+        for root in sorted(roots):
+            application.router.add_get(f"{root}/", self.page)
+            application.router.add_post(f"{root}/", self.post)
+            if root:
+                application.router.add_get(root, self.page)
+            application.router.add_get(f"{root}{_API}token/details", self.details)
+            application.router.add_post(f"{root}{_API}token/submit", self.submit)
+            application.router.add_get(f"{root}{_API}ping", self.ping)
+            application.router.add_get(f"{root}/healthz", self.healthz)
+        return application
+
+    def fallback(self, status: int) -> web.Response:
+        """Answer in place of aiohttp, when all that is known is a status."""
+        return self._text(status, f"{status}\n", "text/plain")
+
+    # -- handlers ----------------------------------------------------------------------------
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Show the form, a token's page, or what became of an attempt."""
+        query = _single(request.rel_url.query.items())
+        code = query.get("token", "")
+        if not code:
+            return self._text(200, self._pages.form())
+        found = self._submissions.find(code)
+        if (attempt := query.get("attempt")) is not None:
+            _check_attempt(attempt)
+            submission = await self._submissions.attempt(found.token, attempt, _PATIENCE)
+            if submission is not None:
+                return self._outcome_page(found, code, submission)
+        try:
+            action = self._submissions.check(found)
+        except OtsdError as error:
+            return self._refusal_page(error, found)
+        token, speaker = found.token, self._speaker()
+        return self._text(
+            200,
+            self._pages.token(
+                title=action.title,
+                comment=token.comment,
+                uses=_uses(token.uses_left),
+                expires=speaker.moment(token.expires_at) if token.expires_at else None,
+                expires_iso=isoformat(token.expires_at) if token.expires_at else None,
+                offer=_offer(code),
+            ),
+        )
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Submit; redirect to the attempt's page as soon as a use is taken."""
+        form = _form(request.content_type, await request.read())
+        code, attempt = form.get("token", ""), form.get("attempt") or secrets.token_urlsafe(16)
+        _check_attempt(attempt)
+        found = self._submissions.find(code)
+        try:
+            await self._submissions.submit(found, attempt, self._visitor(request))
+        except OtsdError as error:
+            return self._refusal_page(error, found)
+        response = self._text(303, "", "text/plain")
+        response.headers["Location"] = (
+            f"{self._site.root}/?token={quote(code)}&attempt={quote(attempt)}"
+        )
+        return response
+
+    async def details(self, request: web.Request) -> web.Response:
+        """Tell a program what a token's page shows."""
+        query = _single(request.rel_url.query.items())
+        found = self._submissions.find(query.get("token", ""))
+        action, token = self._submissions.check(found), found.token
+        return self._json(
+            200,
+            {
+                "service_call_name": action.title,
+                "comment": token.comment,
+                "expires": isoformat(token.expires_at) if token.expires_at else None,
+                "uses_max": token.max_uses,
+                "uses_left": token.uses_left,
+            },
+        )
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """Submit for a program; answer when it has finished, or after two seconds."""
+        await request.read()  # it means nothing, and is bounded all the same
+        query = _single(request.rel_url.query.items())
+        attempt = request.headers.get("Idempotency-Key") or secrets.token_urlsafe(16)
+        _check_attempt(attempt)
+        found = self._submissions.find(query.get("token", ""))
+        attempted = await self._submissions.submit(found, attempt, self._visitor(request))
+        submission = await attempted.finished(_PATIENCE)
+        answer = self._speaker().outcome(submission)
+        if submission.state not in (SubmissionState.RUNNING, SubmissionState.EXECUTED):
+            return self._error(answer)
+        return self._json(
+            answer.status,
+            {
+                "state": submission.state.value,
+                "uses_left": submission.uses_left,
+                "attempt": attempt,
+            },
+        )
+
+    async def ping(self, _: web.Request) -> web.Response:
+        """Answer a client of the One Time Service add-on."""
+        return self._json(200, "pong")
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Say that the process serves."""
+        return self._text(200, "ok\n", "text/plain")
+
+    # -- from errors to answers --------------------------------------------------------------
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer every error in the manner of what was asked for."""
+        try:
+            return await handler(request)
+        except OtsdError as error:
+            return self._say(request, self._speaker().refusal(self._throttled(request, error)))
+        except web.HTTPException as error:
+            response = self._say(request, _http_answer(error.status))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            if error.status == web.HTTPRequestEntityTooLarge.status_code:
+                response.force_close()
+            return response
+        except (ConnectionError, web.RequestPayloadError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - logged without its text, which may hold a code
+            log_unexpected(error)
+            return self._say(request, _http_answer(500))
+
+    def _throttled(self, request: web.Request, error: OtsdError) -> OtsdError:
+        if isinstance(error, UnknownToken) and (
+            wait := self._throttle.wrong_code(self._address(request))
+        ):
+            return TooManyRequests(wait)
+        return error
+
+    def _say(self, request: web.Request, answer: Answer) -> web.Response:
+        if request.path.startswith((_API, f"{self._site.root}{_API}")):
+            return self._error(answer)
+        return self._answer_page(answer, tone="bad", show_contact=answer.status != 400)  # noqa: PLR2004
+
+    def _refusal_page(self, error: OtsdError, found: Found) -> web.Response:
+        answer = self._speaker().refusal(error)
+        is_final = answer.status == 410  # noqa: PLR2004 - gone
+        return self._answer_page(
+            answer,
+            tone="bad" if is_final else "wait",
+            comment=found.token.comment,
+            show_contact=True,
+        )
+
+    def _outcome_page(self, found: Found, code: str, submission: Submission) -> web.Response:
+        answer = self._speaker().outcome(submission)
+        action = self._action_again(found, submission)
+        tone = {
+            SubmissionState.RUNNING: "wait",
+            SubmissionState.EXECUTED: "good",
+        }.get(submission.state, "bad")
+        is_replay = action is not None
+        response = self._answer_page(
+            answer,
+            tone=tone,
+            headline="Already done" if is_replay and tone == "good" else None,
+            title=action.title if action else None,
+            comment=found.token.comment,
+            offer=_offer(code) if is_replay else None,
+            uses=None if tone == "wait" else _uses(found.token.uses_left),
+            show_contact=tone == "bad",
+        )
+        # some proxies put a page of their own in place of the bodies of 502 and 504
+        if submission.state is not SubmissionState.RUNNING:
+            response.set_status(200)
+            response.headers.pop("Retry-After", None)
+            response.headers.pop("Refresh", None)
+        return response
+
+    def _action_again(self, found: Found, submission: Submission) -> Action | None:
+        """Return the action if this attempt was over a while ago and there is another use."""
+        finished_at = submission.finished_at
+        if finished_at is None or self._now() - finished_at < _REPLAY_AFTER:
+            return None
+        try:
+            return self._submissions.check(found)
+        except OtsdError:
+            return None
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _visitor(self, request: web.Request) -> Visitor:
+        agent = request.headers.get("User-Agent")
+        # header bytes that are no UTF-8 come as halves of surrogate pairs, which JSON cannot carry
+        shown = agent and agent.encode("utf-8", "replace").decode()[:_USER_AGENT_LENGTH]
+        return Visitor(self._address(request), shown)
+
+    def _address(self, request: web.Request) -> str:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        return visitor_address(
+            peer[0] if peer else "",
+            request.headers.getall("X-Forwarded-For", ()),
+            self._site.trusted_proxies,
+        )
+
+    def _speaker(self) -> Speaker:
+        return Speaker(self._now(), self._home.zone)
+
+    def _answer_page(
+        self,
+        answer: Answer,
+        *,
+        tone: str,
+        show_contact: bool,
+        **facts: Any,  # noqa: ANN401
+    ) -> web.Response:
+        shown: dict[str, Any] = dict.fromkeys(("headline", "title", "comment", "offer", "uses"))
+        page = self._pages.answer(answer, **(shown | facts), tone=tone, show_contact=show_contact)
+        response = self._text(answer.status, page)
+        if answer.retry_after is not None:
+            if answer.status in (429, 503):
+                response.headers["Retry-After"] = str(answer.retry_after)
+            if answer.status != 429:  # noqa: PLR2004 - a page must not knock for whoever was throttled
+                # works without JavaScript, and keeps the address, which has the attempt
+                response.headers["Refresh"] = str(min(answer.retry_after, 3600))
+        return response
+
+    def _error(self, answer: Answer) -> web.Response:
+        response = self._json(
+            answer.status, None, error=f"{answer.headline}. {answer.text}", code=answer.code
+        )
+        if answer.retry_after is not None and answer.status in (429, 503):
+            response.headers["Retry-After"] = str(answer.retry_after)
+        return response
+
+    def _json(self, status: int, response: object, **error: str) -> web.Response:
+        body: Mapping[str, object] = {**error, "response": response}
+        return PublicResponse(
+            status=status,
+            body=json.dumps(body, ensure_ascii=False).encode(),
+            content_type="application/json",
+            headers=CIMultiDict(self._headers),
+        )
+
+    def _text(self, status: int, text: str, content_type: str = "text/html") -> web.Response:
+        return PublicResponse(
+            status=status,
+            text=text,
+            content_type=content_type,
+            charset="utf-8",
+            headers=CIMultiDict(self._headers),
+        )
+
+
+def _single(pairs: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return parameters by name; the same one twice is not in order."""
+    single: dict[str, str] = {}
+    for name, value in pairs:
+        if name in single and name in ("token", "attempt"):
+            raise BadRequest("a parameter stands twice")
+        single[name] = value
+    return single
+
+
+def _form(content_type: str, body: bytes) -> dict[str, str]:
+    if body and content_type != "application/x-www-form-urlencoded":
+        raise BadRequest("the body is not a form")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError as error:
+        raise BadRequest("the form cannot be read") from error
+    return _single(pairs)
+
+
+def _check_attempt(attempt: str) -> None:
+    if not ATTEMPT.fullmatch(attempt):
+        raise BadRequest("an attempt is 8 to 64 of A-Z, a-z, 0-9, _ and -")
+
+
+def _offer(code: str) -> Offer:
+    return Offer(code, secrets.token_urlsafe(16))
+
+
+def _uses(left: int | None) -> str:
+    if left is None:
+        return "As often as you like"
+    return {0: "No uses left", 1: "Can be used once"}.get(left, f"{left} uses left")
+
+
+def _http_answer(status: int) -> Answer:
+    match status:
+        case 404:
+            return Answer(404, "not_found", "There is no such page", "Please check the address.")
+        case 405:
+            return Answer(405, "method_not_allowed", "This cannot be done here", "")
+        case 413:
+            return Answer(413, "bad_request", "This request is too large", "Nothing was done.")
+        case 400 | 417:
+            return Answer(status, "bad_request", "This request is not in order", "")
+        case _:
+            return Answer(status, "internal_error", "Something went wrong", "Nothing was done.")

@@ -1,0 +1,679 @@
+"""The store: what `otsd.core.ports.Store` promises, in SQL.
+
+Point reads run on the event loop, on a connection of their own: a few microseconds from SQLite's
+cache, and never behind a writer. Lists and counts run on a reading thread, writes on the writer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from otsd.core.errors import (
+    Conflict,
+    NotFound,
+    StartError,
+    StorageUnavailable,
+    UnknownToken,
+)
+from otsd.core.ports import Claim, Counts, Found, Page, Queue, Tally
+from otsd.core.times import from_millis, to_millis
+from otsd.core.tokens import Submission, SubmissionState, TokenState
+from otsd.store import database, rows
+from otsd.store.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from otsd.core.actions import Action
+    from otsd.core.ports import Announce, Announcement, Request
+    from otsd.core.tokens import Outcome, Token, Visitor
+    from otsd.store.key import InstanceKey
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PRUNED_TOGETHER: Final = 500
+_REQUESTS_KEPT_MILLIS: Final = 10 * 60 * 1000
+_TRIES: Final = 8
+
+# whether the facts of a token, apart from its uses and switches, make it active at an instant
+_ACTIVE_AT: Final = "(coalesce(valid_from <= {0}, 1) AND coalesce(expires_at > {0}, 1))"
+_USED_UP: Final = "max_uses IS NOT NULL AND uses_taken >= max_uses"
+_NOT_ENDED: Final = "revoked_at IS NULL AND coalesce(expires_at > :now, 1)"
+_STATES: Final = {
+    TokenState.REVOKED: "revoked_at IS NOT NULL",
+    TokenState.EXPIRED: "revoked_at IS NULL AND expires_at <= :now",
+    TokenState.USED_UP: f"{_NOT_ENDED} AND {_USED_UP}",
+    TokenState.PAUSED: f"{_NOT_ENDED} AND NOT ({_USED_UP}) AND paused = 1",
+    TokenState.SCHEDULED: f"{_NOT_ENDED} AND live AND valid_from > :now",
+    TokenState.ACTIVE: f"live AND {_ACTIVE_AT.format(':now')}",
+}
+
+
+def _reading(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn SQLite's errors into `StorageUnavailable`."""
+
+    @functools.wraps(method)
+    def read(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.Error as error:
+            raise StorageUnavailable(str(error)) from error
+
+    return read
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[tuple[SqliteStore, InstanceKey]]:
+    """Open the store of a directory for one daemon, and its key.
+
+    Raises:
+        StartError: it cannot be used, and why.
+
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(database.held(directory))
+        key = database.prepare(directory, database.schemas())
+        path = directory / database.NAME
+        try:
+            reader = stack.enter_context(closing(database.connect(path, write=False)))
+            writer = Writer(database.connect(path, write=True))
+            stack.push_async_callback(writer.close)
+            lister = ThreadPoolExecutor(1, thread_name_prefix="otsd-lister")
+            stack.callback(lister.shutdown)
+            listing = stack.enter_context(closing(database.connect(path, write=False)))
+            store = SqliteStore(reader, listing, lister, writer)
+        except (sqlite3.Error, StorageUnavailable, ValueError) as error:
+            msg = f"The database {path} cannot be read: {error}. Restore a backup."
+            raise StartError(msg) from error
+        yield store, key
+
+
+class SqliteStore:
+    """The one adapter of the port `otsd.core.ports.Store`, where its methods are described."""
+
+    # ruff: noqa: D102 - the port describes each method once
+
+    def __init__(
+        self,
+        reader: sqlite3.Connection,
+        listing: sqlite3.Connection,
+        lister: ThreadPoolExecutor,
+        writer: Writer,
+    ) -> None:
+        """Take the connections, each used by one thread, and read the actions, which are few."""
+        self._reader = reader
+        self._listing = listing
+        self._lister = lister
+        self._writer = writer
+        read = reader.execute(f"SELECT {rows.ACTION} FROM actions ORDER BY seq")  # noqa: S608
+        self._actions: dict[str, Action] = {row[0]: rows.action(row) for row in read}
+
+    # -- the submission --------------------------------------------------------------------
+
+    @_reading
+    def find(self, lookup: int) -> Found | None:
+        key = (rows.signed(lookup),)
+        row = self._reader.execute(
+            f"SELECT {rows.TOKEN} FROM tokens WHERE lookup = ?",  # noqa: S608
+            key,
+        ).fetchone()
+        if row is not None:
+            return Found(rows.token(row), current=True)
+        row = self._reader.execute(
+            f"SELECT {rows.TOKEN} FROM tokens "  # noqa: S608
+            "WHERE seq = (SELECT token FROM rotated WHERE lookup = ?)",
+            key,
+        ).fetchone()
+        return None if row is None else Found(rows.token(row), current=False)
+
+    @_reading
+    def attempt(self, token_id: str, attempt: str) -> Submission | None:
+        return _attempt(self._reader, token_id, attempt)
+
+    def action(self, name: str) -> Action | None:
+        return self._actions.get(name)
+
+    async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
+        at = to_millis(now)
+
+        def work(db: sqlite3.Connection) -> Claim:
+            known = _attempt(db, token_id, attempt)
+            if known is not None:
+                return self._claim(known, _token(db, token_id))
+            # The guard and the taking are one statement: nothing can come between them.
+            row = db.execute(
+                "UPDATE tokens SET uses_taken = uses_taken + 1 "  # noqa: S608
+                f"WHERE id = :id AND live AND {_ACTIVE_AT.format(':now')} "
+                f"RETURNING {rows.TOKEN}, seq",
+                {"id": token_id, "now": at},
+            ).fetchone()
+            if row is None:
+                token = _find_token(db, token_id)
+                if token is None:
+                    raise UnknownToken
+                token.check_usable(now)
+                raise StorageUnavailable("the guard and the rule of a token's state disagree")
+            token = rows.token(row)
+            cursor = db.execute(
+                "INSERT INTO submissions (token, action, attempt, state, started_at, uses_left, "
+                "spent, round, remote_ip, user_agent) VALUES (?, ?, ?, 'running', ?, ?, 1, ?, ?, ?)",
+                (
+                    row[-1],
+                    token.action,
+                    attempt,
+                    at,
+                    token.uses_left,
+                    token.round,
+                    visitor.remote_ip,
+                    visitor.user_agent,
+                ),
+            )
+            submission = Submission(
+                id=cursor.lastrowid or 0,
+                token_id=token_id,
+                action=token.action,
+                attempt=attempt,
+                state=SubmissionState.RUNNING,
+                reason=None,
+                started_at=from_millis(at),
+                finished_at=None,
+                uses_left=token.uses_left,
+                spent=True,
+                error=None,
+                remote_ip=visitor.remote_ip,
+                user_agent=visitor.user_agent,
+                context_id=None,
+            )
+            return self._claim(submission, token)
+
+        return await self._writer.write(work)
+
+    def _claim(self, submission: Submission, token: Token) -> Claim:
+        action = self._actions.get(submission.action)
+        return Claim(submission, token, action.title if action else submission.action)
+
+    async def settle(
+        self, claim: Claim, outcome: Outcome, now: datetime, announce: Announce
+    ) -> Submission:
+        return await self._writer.write(lambda db: _settle(db, claim, outcome, now, announce))
+
+    async def recover(self, outcome: Outcome, now: datetime, announce: Announce) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            left = db.execute(
+                f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
+                "JOIN tokens ON tokens.seq = submissions.token "
+                "WHERE state = 'running' ORDER BY submissions.id"
+            ).fetchall()
+            for row in left:
+                submission = rows.submission(row)
+                claim = self._claim(submission, _token(db, submission.token_id))
+                _settle(db, claim, outcome, now, announce)
+            return len(left)
+
+        return await self._writer.write(work)
+
+    # -- the outbox ------------------------------------------------------------------------
+
+    @_reading
+    def announcements(self, queue: Queue, after: int, limit: int) -> Sequence[Announcement]:
+        read = self._reader.execute(
+            "SELECT id, queue, payload, finished_at FROM outbox "
+            "WHERE queue = ? AND id > ? ORDER BY id LIMIT ?",
+            (queue.value, after, limit),
+        )
+        return [rows.announcement(row) for row in read]
+
+    async def delivered(self, queue: Queue, upto: int) -> None:
+        await self._writer.write(
+            lambda db: db.execute(
+                "DELETE FROM outbox WHERE queue = ? AND id <= ?", (queue.value, upto)
+            )
+        )
+
+    # -- actions ---------------------------------------------------------------------------
+
+    def actions(self) -> Sequence[Action]:
+        return list(reversed(self._actions.values()))
+
+    async def save_action(self, action: Action, *, create: bool, now: datetime) -> Action:
+        def work(db: sqlite3.Connection) -> Action:
+            values = rows.action_row(action, now)
+            marks = ", ".join("?" * len(values))
+            try:
+                row = db.execute(
+                    f"INSERT INTO actions ({rows.ACTION}) VALUES ({marks}) "  # noqa: S608
+                    + (
+                        ""
+                        if create
+                        else "ON CONFLICT (name) DO UPDATE SET title = excluded.title, "
+                        "yaml = excluded.yaml, steps = excluded.steps, "
+                        "max_uses = excluded.max_uses, expires_in = excluded.expires_in, "
+                        "updated_at = excluded.updated_at "
+                    )
+                    + f"RETURNING {rows.ACTION}",
+                    values,
+                ).fetchone()
+            except sqlite3.IntegrityError as error:
+                msg = f"There is an action {action.name!r} already; PUT replaces it."
+                raise Conflict("action_exists", msg) from error
+            return rows.action(row)
+
+        saved = await self._writer.write(work)
+        self._actions[saved.name] = saved
+        return saved
+
+    async def delete_action(self, name: str, *, force: bool, now: datetime) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            usable = "action = :name AND revoked_at IS NULL"
+            arguments = {"name": name, "now": to_millis(now)}
+            if (
+                not force
+                and db.execute(
+                    f"SELECT 1 FROM tokens WHERE {usable} AND coalesce(expires_at > :now, 1) "  # noqa: S608
+                    f"AND NOT ({_USED_UP}) LIMIT 1",
+                    arguments,
+                ).fetchone()
+            ):
+                msg = f"Tokens use the action {name!r}; revoke them, or delete it with force."
+                raise Conflict("action_in_use", msg)
+            if not db.execute("DELETE FROM actions WHERE name = :name", arguments).rowcount:
+                raise NotFound("action", name)
+            if not force:
+                return 0
+            return db.execute(
+                f"UPDATE tokens SET revoked_at = :now WHERE {usable}",  # noqa: S608
+                arguments,
+            ).rowcount
+
+        revoked = await self._writer.write(work)
+        self._actions.pop(name, None)
+        return revoked
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    @_reading
+    def token(self, token_id: str) -> Token | None:
+        return _find_token(self._reader, token_id)
+
+    async def tokens(
+        self,
+        now: datetime,
+        *,
+        state: TokenState | None = None,
+        action: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> Page[Token]:
+        conditions = ["true"]
+        if state is not None:
+            conditions.append(_STATES[state])
+        if action is not None:
+            conditions.append("action = :action")
+        if cursor is not None:
+            conditions.append("seq < :cursor")
+        read = await self._read(
+            f"SELECT {rows.TOKEN}, seq FROM tokens WHERE {' AND '.join(conditions)} "  # noqa: S608
+            "ORDER BY seq DESC LIMIT :limit",
+            {"now": to_millis(now), "action": action, "cursor": cursor, "limit": limit + 1},
+        )
+        return Page(
+            [rows.token(row) for row in read[:limit]],
+            read[limit - 1][-1] if len(read) > limit else None,
+        )
+
+    async def add_token(
+        self, make: Callable[[], Token], request: Request | None, now: datetime
+    ) -> Token:
+        at = to_millis(now)
+
+        def work(db: sqlite3.Connection) -> Token:
+            if request is not None:
+                db.execute(
+                    "DELETE FROM requests WHERE created_at <= ?", (at - _REQUESTS_KEPT_MILLIS,)
+                )
+                known = db.execute(
+                    "SELECT digest, token_id FROM requests WHERE scope = ? AND key = ?",
+                    (request.scope, request.key),
+                ).fetchone()
+                if known is not None and bytes(known[0]) != request.digest:
+                    msg = f"The request {request.key!r} came before with another body."
+                    raise Conflict("request_conflict", msg)
+                if known is not None and (token := _find_token(db, known[1])):
+                    return token
+            token = _insert(db, make)
+            if request is not None:
+                db.execute(
+                    "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
+                    (request.scope, request.key, request.digest, token.id, at),
+                )
+            return token
+
+        return await self._writer.write(work)
+
+    async def change_token(self, token_id: str, change: Callable[[Token], Token]) -> Token:
+        def work(db: sqlite3.Connection) -> Token:
+            old = _token(db, token_id)
+            new = change(old)
+            if new.lookup != old.lookup:
+                db.execute(
+                    "INSERT INTO rotated SELECT lookup, seq FROM tokens WHERE id = ?", (token_id,)
+                )
+            if new != old:
+                marks = ", ".join("?" * len(rows.token_row(new)))
+                db.execute(
+                    f"UPDATE tokens SET ({rows.TOKEN}) = ({marks}) WHERE id = ?",  # noqa: S608
+                    (*rows.token_row(new), token_id),
+                )
+            return new
+
+        return await self._writer.write(work)
+
+    async def delete_token(self, token_id: str) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            if not db.execute("DELETE FROM tokens WHERE id = ?", (token_id,)).rowcount:
+                raise NotFound("token", token_id)
+
+        await self._writer.write(work)
+
+    # -- submissions -----------------------------------------------------------------------
+
+    async def submissions(
+        self,
+        *,
+        token: str | None = None,
+        state: SubmissionState | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> Page[Submission]:
+        conditions = ["true"]
+        if token is not None:
+            conditions.append("submissions.token = (SELECT seq FROM tokens WHERE id = :token)")
+        if state is not None:
+            # literally, not as a parameter: only so can SQLite choose the partial index
+            conditions.append(f"state = '{state.value}'")
+        if cursor is not None:
+            conditions.append("submissions.id < :cursor")
+        read = await self._read(
+            f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
+            "JOIN tokens ON tokens.seq = submissions.token "
+            f"WHERE {' AND '.join(conditions)} ORDER BY submissions.id DESC LIMIT :limit",
+            {"token": token, "cursor": cursor, "limit": limit + 1},
+        )
+        items = [rows.submission(row) for row in read[:limit]]
+        return Page(items, items[-1].id if len(read) > limit else None)
+
+    async def refund(self, submission_id: int) -> Submission:
+        def work(db: sqlite3.Connection) -> Submission:
+            row = db.execute(
+                f"SELECT {rows.SUBMISSION}, submissions.round FROM submissions "  # noqa: S608
+                "JOIN tokens ON tokens.seq = submissions.token WHERE submissions.id = ?",
+                (submission_id,),
+            ).fetchone()
+            if row is None:
+                raise NotFound("submission", submission_id)
+            submission = rows.submission(row)
+            if submission.state in (SubmissionState.RUNNING, SubmissionState.EXECUTED):
+                msg = f"Submission {submission_id} is {submission.state}: its use cannot come back."
+                raise Conflict("not_refundable", msg)
+            if not submission.spent:
+                msg = f"The use of submission {submission_id} has come back already."
+                raise Conflict("not_spent", msg)
+            left = _give_back(db, submission.token_id, row[-1])
+            if left is None:
+                msg = f"The token was replenished after submission {submission_id}."
+                raise Conflict("replenished", msg)
+            db.execute("UPDATE submissions SET spent = 0 WHERE id = ?", (submission_id,))
+            return replace(submission, spent=False)
+
+        return await self._writer.write(work)
+
+    # -- counting, remembering, forgetting ---------------------------------------------------
+
+    async def counts(self, now: datetime) -> Counts:
+        at = to_millis(now)
+        ((behind,),) = await self._read(
+            "SELECT EXISTS (SELECT 1 FROM tokens, horizon WHERE live "
+            "AND valid_from > min(at, :now) AND valid_from <= max(at, :now)) "
+            "OR EXISTS (SELECT 1 FROM tokens, horizon WHERE live "
+            "AND expires_at > min(at, :now) AND expires_at <= max(at, :now))",
+            {"now": at},
+        )
+        if behind:
+            await self._writer.write(lambda db: _move_horizon(db, at))
+        tallies = await self._read(
+            "SELECT action, tokens, active, remaining, unlimited FROM tallies", {}
+        )
+        ((submissions, events, notifications),) = await self._read(
+            "SELECT (SELECT value FROM totals WHERE name = 'submissions'), "
+            "(SELECT count(*) FROM outbox WHERE queue = 'event'), "
+            "(SELECT count(*) FROM outbox WHERE queue = 'notification')",
+            {},
+        )
+        return Counts(
+            actions=len(self._actions),
+            tokens=sum(row[1] for row in tallies),
+            submissions=submissions,
+            total=_tally(tallies),
+            by_action={
+                name: _tally([row for row in tallies if row[0] == name]) for name in self._actions
+            },
+            waiting_events=events,
+            waiting_notifications=notifications,
+        )
+
+    @_reading
+    def recall(self, name: str) -> str | None:
+        row = self._reader.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0]).decode()
+
+    async def remember(self, name: str, value: str) -> None:
+        await self._writer.write(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value.encode())
+            )
+        )
+
+    @_reading
+    def newest(self) -> datetime | None:
+        (newest,) = self._reader.execute(
+            "SELECT max(coalesce((SELECT created_at FROM tokens ORDER BY seq DESC LIMIT 1), 0), "
+            "coalesce((SELECT started_at FROM submissions ORDER BY id DESC LIMIT 1), 0))"
+        ).fetchone()
+        return from_millis(newest) if newest else None
+
+    async def prune(self, keep_from: datetime, addresses_from: datetime) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            return _prune(db, to_millis(keep_from)) | _blank(db, to_millis(addresses_from))
+
+        return await self._writer.write(work)
+
+    async def _read(self, sql: str, arguments: dict[str, Any]) -> list[rows.Row]:
+        read = _reading(lambda: self._listing.execute(sql, arguments).fetchall())
+        return await asyncio.get_running_loop().run_in_executor(self._lister, read)
+
+
+# -- inside a transaction of the writer ------------------------------------------------------
+
+
+def _find_token(db: sqlite3.Connection, token_id: str) -> Token | None:
+    row = db.execute(
+        f"SELECT {rows.TOKEN} FROM tokens WHERE id = ?",  # noqa: S608
+        (token_id,),
+    ).fetchone()
+    return None if row is None else rows.token(row)
+
+
+def _token(db: sqlite3.Connection, token_id: str) -> Token:
+    if (token := _find_token(db, token_id)) is None:
+        raise NotFound("token", token_id)
+    return token
+
+
+def _attempt(db: sqlite3.Connection, token_id: str, attempt: str) -> Submission | None:
+    row = db.execute(
+        f"SELECT {rows.SUBMISSION} FROM tokens JOIN submissions "  # noqa: S608
+        "ON submissions.token = tokens.seq AND attempt = :attempt WHERE tokens.id = :id "
+        f"UNION ALL SELECT {rows.ARCHIVED} FROM tokens JOIN attempts "
+        "ON attempts.token = tokens.seq AND attempt = :attempt WHERE tokens.id = :id",
+        {"id": token_id, "attempt": attempt},
+    ).fetchone()
+    return None if row is None else rows.submission(row)
+
+
+def _settle(
+    db: sqlite3.Connection, claim: Claim, outcome: Outcome, now: datetime, announce: Announce
+) -> Submission:
+    submission = claim.submission
+    uses_left = submission.uses_left
+    if outcome.give_back:
+        left = _give_back(db, submission.token_id, claim.token.round)
+        uses_left = uses_left if left is None else left[0]
+    else:
+        db.execute(
+            "UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?",
+            (to_millis(submission.started_at), submission.token_id),
+        )
+    settled = replace(
+        submission,
+        state=outcome.state,
+        reason=outcome.reason,
+        finished_at=from_millis(to_millis(now)),
+        uses_left=uses_left,
+        spent=not outcome.give_back,
+        error=outcome.error,
+        context_id=outcome.context_id,
+    )
+    db.execute(
+        "UPDATE submissions SET state = ?, reason = ?, finished_at = ?, uses_left = ?, spent = ?, "
+        "error = ?, context_id = ? WHERE id = ?",
+        (
+            settled.state.value,
+            settled.reason,
+            to_millis(now),
+            settled.uses_left,
+            int(settled.spent),
+            settled.error,
+            settled.context_id,
+            settled.id,
+        ),
+    )
+    # announced even if the owner deleted the token meanwhile: it did happen
+    for announcement in announce(replace(claim, submission=settled)):
+        db.execute(
+            "INSERT INTO outbox (queue, payload, finished_at) VALUES (?, ?, ?)",
+            (
+                announcement.queue.value,
+                json.dumps(announcement.payload),
+                to_millis(announcement.finished_at),
+            ),
+        )
+    return settled
+
+
+def _give_back(
+    db: sqlite3.Connection, token_id: str, taken_in_round: int
+) -> tuple[int | None] | None:
+    """Return a use; the uses left after it in a tuple, ``None`` if a replenishing came before."""
+    row = db.execute(
+        "UPDATE tokens SET uses_taken = uses_taken - 1 "
+        "WHERE id = ? AND round = ? AND uses_taken > 0 RETURNING max_uses - uses_taken",
+        (token_id, taken_in_round),
+    ).fetchone()
+    return None if row is None else (row[0],)
+
+
+def _insert(db: sqlite3.Connection, make: Callable[[], Token]) -> Token:
+    for _ in range(_TRIES):
+        token = make()
+        if not db.execute("SELECT 1 FROM actions WHERE name = ?", (token.action,)).fetchone():
+            raise NotFound("action", token.action)
+        values = rows.token_row(token)
+        row = db.execute(
+            f"INSERT INTO tokens ({rows.TOKEN}) SELECT {', '.join('?' * len(values))} "  # noqa: S608
+            "WHERE NOT EXISTS (SELECT 1 FROM rotated WHERE lookup = ?) "
+            "ON CONFLICT DO NOTHING RETURNING seq",
+            (*values, rows.signed(token.lookup)),
+        ).fetchone()
+        if row is not None:
+            return token
+    msg = "no free id was found"
+    raise StorageUnavailable(msg)
+
+
+def _tally(tallies: Sequence[rows.Row]) -> Tally:
+    unlimited = sum(row[4] for row in tallies)
+    return Tally(
+        sum(row[2] for row in tallies),
+        None if unlimited else sum(row[3] for row in tallies),
+    )
+
+
+def _move_horizon(db: sqlite3.Connection, now: int) -> None:
+    """Let the tallies hold for another instant: look at what begins or ends in between."""
+    ((at,),) = db.execute("SELECT at FROM horizon").fetchall()
+    change = f"live * ({_ACTIVE_AT.format(':now')} - {_ACTIVE_AT.format(':at')})"
+    db.execute(
+        "UPDATE tallies SET active = active + more, remaining = remaining + uses, "  # noqa: S608
+        "unlimited = unlimited + endless FROM ("
+        f" SELECT action AS of, sum({change}) AS more,"
+        f" sum({change} * coalesce(max_uses - uses_taken, 0)) AS uses,"
+        f" sum({change} * (max_uses IS NULL)) AS endless FROM tokens WHERE seq IN ("
+        "  SELECT seq FROM tokens WHERE live AND valid_from > :low AND valid_from <= :high"
+        "  UNION SELECT seq FROM tokens WHERE live AND expires_at > :low AND expires_at <= :high"
+        " ) GROUP BY action) WHERE action = of",
+        {"at": at, "now": now, "low": min(at, now), "high": max(at, now)},
+    )
+    db.execute("UPDATE horizon SET at = ?", (now,))
+
+
+def _prune(db: sqlite3.Connection, keep_from: int) -> bool:
+    """Move the oldest submissions to `attempts`; ids are in the order of time."""
+    old = [
+        row[0]
+        for row in db.execute(
+            "SELECT id, started_at, state FROM submissions ORDER BY id LIMIT ?", (_PRUNED_TOGETHER,)
+        )
+        if row[1] < keep_from and row[2] != SubmissionState.RUNNING
+    ]
+    for submission in old:
+        db.execute(
+            "INSERT INTO attempts SELECT token, attempt, id, action, state, reason, started_at, "
+            "finished_at, uses_left, spent FROM submissions WHERE id = ?",
+            (submission,),
+        )
+        db.execute("DELETE FROM submissions WHERE id = ?", (submission,))
+    return len(old) == _PRUNED_TOGETHER
+
+
+def _blank(db: sqlite3.Connection, addresses_from: int) -> bool:
+    """Blank the addresses of the next submissions in line, and of events that still wait."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'blanked'").fetchone()
+    begin = int(bytes(row[0])) if row else 0
+    old = db.execute(
+        "SELECT max(id), count(*) FROM (SELECT id FROM submissions WHERE id > ? "
+        "AND started_at < ? ORDER BY id LIMIT ?)",
+        (begin, addresses_from, _PRUNED_TOGETHER),
+    ).fetchone()
+    db.execute(
+        "UPDATE outbox SET payload = json_set(payload, '$.remote_ip', NULL, '$.user_agent', NULL) "
+        "WHERE finished_at < ?",
+        (addresses_from,),
+    )
+    if not old[1]:
+        return False
+    db.execute(
+        "UPDATE submissions SET remote_ip = NULL, user_agent = NULL WHERE id > ? AND id <= ?",
+        (begin, old[0]),
+    )
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('blanked', ?)", (str(old[0]).encode(),))
+    return bool(old[1] == _PRUNED_TOGETHER)

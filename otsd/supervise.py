@@ -1,0 +1,128 @@
+"""Keeping a connection: when to try again, what is final, and what its owner is told.
+
+One short loop for every connection of otsd. A session connects, calls `Keeper.connected` when it
+is usable, and runs until it raises `Lost` (try again soon) or `CredentialRefused` (hardly ever
+again: after a few wrong tokens Home Assistant can ban an address for ever).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from otsd.core.ports import ConnectionState, ConnectionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from otsd.core.ports import Clock
+
+_FIRST_DELAY: Final = 0.2
+_LONGEST_DELAY: Final = 4.0
+_AFTER_REFUSAL: Final = 60.0
+_AFTER_MORE_REFUSALS: Final = 24 * 60 * 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Lost(Exception):
+    """The connection could not be made, or ended; ``str()`` says why in plain words."""
+
+
+class CredentialRefused(Exception):
+    """The other side knows who we claim to be and says no; ``str()`` says what to do."""
+
+
+def delays() -> Iterator[float]:
+    """Yield the seconds between the beginnings of two tries: doubling, jittered, 4 s at most."""
+    delay = _FIRST_DELAY
+    while True:
+        # jitter keeps two daemons from knocking in step; never more than the promised 4 s
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not secrecy
+        delay = min(delay * 2, _LONGEST_DELAY)
+
+
+class Keeper:
+    """Keeps one connection for ever and knows how it stands."""
+
+    def __init__(self, name: str, now: Clock, *, off: str | None = None) -> None:
+        """Take the name for the log; ``off`` says why there is nothing to connect with."""
+        self._name = name
+        self._now = now
+        self._again = asyncio.Event()
+        self._delays = delays()
+        self._refusals = 0
+        state = ConnectionState.OFF if off else ConnectionState.CONNECTING
+        self._status = ConnectionStatus(state, now(), off)
+        self._reported = False
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """How the connection stands, since when, and the last fault."""
+        return self._status
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the other side can be asked."""
+        return self._status.state is ConnectionState.CONNECTED
+
+    def retry(self) -> None:
+        """Try again at once: the owner asks, or the credential is another."""
+        self._again.set()
+
+    def connected(self, version: str | None = None, error: str | None = None) -> None:
+        """Note that the connection is usable; ``error`` is what limits it, if anything does."""
+        if self._reported:
+            _log.warning("%s is back", self._name)
+        else:
+            _log.info("connected to %s%s", self._name, f" {version}" if version else "")
+        self._reported = False
+        self._delays = delays()
+        self._refusals = 0
+        self._status = ConnectionStatus(ConnectionState.CONNECTED, self._now(), error, version)
+
+    def limited(self, error: str | None) -> None:
+        """Note what limits a connection that is otherwise usable."""
+        status = self._status
+        self._status = ConnectionStatus(status.state, status.since, error, status.version)
+
+    async def run(self, session: Callable[[], Awaitable[NoReturn]]) -> NoReturn:
+        """Run one session after another, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._again.clear()
+            if self._status.state is ConnectionState.OFF:
+                await self._again.wait()
+            begun = loop.time()
+            try:
+                await session()
+            except Lost as lost:
+                self._note(ConnectionState.CONNECTING, str(lost))
+                # counted from the beginning of the try, so that a slow failure adds nothing
+                pause = max(next(self._delays) - (loop.time() - begun), 0.05)
+            except CredentialRefused as refused:
+                self._refusals += 1
+                self._reported = False
+                self._note(ConnectionState.REFUSED, str(refused))
+                pause = _AFTER_REFUSAL if self._refusals == 1 else _AFTER_MORE_REFUSALS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._again.wait()
+            except TimeoutError:
+                continue
+
+    def _note(self, state: ConnectionState, error: str) -> None:
+        was_connected = self.is_connected
+        since = self._now() if state is not self._status.state else self._status.since
+        self._status = ConnectionStatus(state, since, error, self._status.version)
+        if self._reported:
+            return
+        self._reported = True
+        if state is ConnectionState.REFUSED:
+            _log.error("%s refuses otsd: %s", self._name, error)
+        elif was_connected:
+            _log.warning("%s is lost: %s; trying again", self._name, error)
+        else:
+            _log.warning("%s cannot be reached: %s; trying again", self._name, error)
