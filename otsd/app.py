@@ -238,7 +238,7 @@ async def _background() -> AsyncIterator[asyncio.TaskGroup]:
     try:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
-            raise _Stopped
+            raise _Stopped  # noqa: TRY301 - the group is what it is raised for
     except* _Stopped:
         pass
 

@@ -2,8 +2,8 @@
 
     OtsdError
     ├── Refusal                 a visitor's submission was not admitted; nothing was spent
-    │   ├── UnknownToken        expired, used up, revoked: told apart, because the visitor is told why
-    │   ├── TokenUnusable
+    │   ├── UnknownToken        no token has this code
+    │   ├── TokenUnusable       expired, used up, revoked …: the visitor is told which
     │   ├── HomeUnavailable
     │   ├── TargetUnavailable
     │   ├── Busy

@@ -16,7 +16,7 @@ import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from otsd.core.changes import Changes, Subject
 from otsd.core.errors import (
@@ -117,7 +117,7 @@ class Submissions:
         self._carrying_out: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def __aenter__(self) -> Submissions:
+    async def __aenter__(self) -> Self:
         """Settle what an earlier daemon left running: it was asked, and nobody heard the answer."""
         left = await self._store.recover(
             Outcome(
@@ -280,7 +280,7 @@ class Submissions:
             return Outcome(SubmissionState.FAILED, Reason.ACTION_INCOMPLETE, str(error))
         except NoAnswer as error:
             return Outcome(SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, str(error))
-        except Exception as error:  # whatever it was, the action may have run
+        except Exception as error:  # noqa: BLE001 - whatever it was, the action may have run
             _log.exception("submission %d: an error that nobody expected", claim.submission.id)
             return Outcome(
                 SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, f"otsd failed: {error!r}"
