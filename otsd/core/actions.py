@@ -24,7 +24,17 @@ _SERVICE: Final = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+", re.ASCII)
 _PLAIN_KEYS: Final = frozenset({"action", "service", "target", "data", "alias", "metadata"})
 # what is below these keys is data for a service, a trigger or a template, never a step
 _NOT_STEPS: Final = frozenset(
-    {"data", "data_template", "target", "metadata", "variables", "event_data", "wait_for_trigger"}
+    {
+        "data",
+        "data_template",
+        "event_data",
+        "event_data_template",
+        "for_each",
+        "metadata",
+        "target",
+        "variables",
+        "wait_for_trigger",
+    }
 )
 
 
@@ -73,6 +83,10 @@ class Plan:
     refundable: bool
 
 
+NOTHING: Final = Plan(steps=(), call=None, services=(), targets=(), refundable=False)
+"""A plan without steps, which needs nothing of Home Assistant but that it is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What a token of the action gets when its maker says nothing; ``None`` is without limit."""
@@ -109,10 +123,7 @@ def plan(document: object) -> Plan:
         if not isinstance(step, dict) or not step:
             msg = "an action is one step (action:, target:, data:) or a list of steps"
             raise ValueError(msg)
-    if not isinstance(document, list) and not any(
-        key in document
-        for key in ("action", "service")  # type: ignore[operator]
-    ):
+    if isinstance(document, dict) and not document.keys() & {"action", "service"}:
         msg = "a single step needs the key action:, such as lock.unlock"
         raise ValueError(msg)
     calls = tuple(_calls(steps))
@@ -156,7 +167,7 @@ def _service(step: Mapping[str, object]) -> str | None:
 def _targets(step: Mapping[str, object]) -> Iterator[Target]:
     service = _service(step) or ""
     # Home Assistant takes the entity from target, from data, and (older) from the step itself
-    for place in (step.get("target"), step.get("data"), step):
+    for place in (step.get("target"), step.get("data"), step.get("data_template"), step):
         if not isinstance(place, dict):
             continue
         for reach in Reach:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
+from otsd.core.actions import NOTHING
 from otsd.core.changes import Changes, Subject
 from otsd.core.errors import (
     Busy,
@@ -178,12 +179,12 @@ class Submissions:
             raise TokenUnusable(token, TokenState.REVOKED)
         token.check_usable(self._now())
         action = self._store.action(token.action)
-        if action is None:
-            raise TargetUnavailable([f"the action {token.action} was deleted"])
         try:
-            self._home.check(action.plan)
+            self._home.check(NOTHING if action is None else action.plan)
         except HomeUnavailable as error:
             raise HomeUnavailable(token) from error
+        if action is None:
+            raise TargetUnavailable([f"the action {token.action} was deleted"])
         return action
 
     async def attempt(self, token: Token, attempt: str, within: timedelta) -> Submission | None:
