@@ -40,13 +40,14 @@ from otsd.server.visitor import Site, VisitorSite
 from otsd.store.store import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from otsd.core.ports import Store
     from otsd.settings import Settings
 
 SOCKET: Final = "otsd.sock"
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7) without its closing NUL
+_BACKLOG: Final = 1_024  # connect(2) on a unix socket fails, rather than waits, beyond it
 _SUPERVISOR: Final = URL("ws://supervisor/core/websocket")
 _GRACE: Final = timedelta(seconds=8)
 _ZONE: Final = "zone"
@@ -70,6 +71,24 @@ async def run(settings: Settings) -> None:
         StartError: it cannot start here, and what to do about it.
 
     """
+    refused: list[StartError] = []
+    try:
+        await _run(settings)
+    except* StartError as group:  # the task groups that were begun wrap what ends them
+        refused += _leaves(group)
+    if refused:
+        raise refused[0]
+
+
+def _leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    for error in group.exceptions:
+        if isinstance(error, StartError):
+            yield error
+        else:
+            yield from _leaves(error)
+
+
+async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,21 +178,29 @@ async def run(settings: Settings) -> None:
         await submissions.finish(_GRACE)
 
 
-def _home(settings: Settings, store: Store) -> HomeAssistant:
+def address(settings: Settings) -> Address:
+    """Return where Home Assistant is: the Supervisor's websocket under it, else as configured.
+
+    Raises:
+        StartError: its certificates cannot be read.
+
+    """
     ours = settings.home_assistant
     if settings.supervisor_token is not None:
-        address = Address(_SUPERVISOR, settings.supervisor_token.get_secret_value())
-    else:
-        address = Address(
-            websocket_url(ours.url),
-            None if ours.token is None else ours.token.get_secret_value(),
-            _tls(verify=ours.verify_tls, ca_file=ours.ca_file),
-        )
+        return Address(_SUPERVISOR, settings.supervisor_token.get_secret_value())
+    return Address(
+        websocket_url(ours.url),
+        None if ours.token is None else ours.token.get_secret_value(),
+        _tls(verify=ours.verify_tls, ca_file=ours.ca_file),
+    )
+
+
+def _home(settings: Settings, store: Store) -> HomeAssistant:
     return HomeAssistant(
-        address,
+        address(settings),
         now=clock,
         zone=_zone(store.recall(_ZONE)),
-        action_timeout=ours.action_timeout,
+        action_timeout=settings.home_assistant.action_timeout,
         plans=lambda: [action.plan for action in store.actions()],
     )
 
@@ -206,7 +233,7 @@ def _site(settings: Settings) -> Site:
 def _zone(remembered: str | None) -> tzinfo:
     """Return Home Assistant's zone as it was last known, else the machine's."""
     for name in (remembered, os.environ.get("TZ", "").lstrip(":")):
-        with suppress(OSError, ValueError):
+        with suppress(KeyError, OSError, ValueError):  # a KeyError is a zone that is not known
             if name:
                 return ZoneInfo(name)
     with suppress(OSError, ValueError), Path("/etc/localtime").open("rb") as file:
@@ -257,7 +284,7 @@ async def _control_socket(path: Path, application: web.Application) -> AsyncIter
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:
-        await web.UnixSite(runner, path.absolute()).start()
+        await web.UnixSite(runner, path.absolute(), backlog=_BACKLOG).start()
         path.chmod(0o600)
         yield
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from otsd.core.ports import ConnectionState, ConnectionStatus
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY: Final = 0.2
 _LONGEST_DELAY: Final = 4.0
-_AFTER_REFUSAL: Final = 60.0
-_AFTER_MORE_REFUSALS: Final = 24 * 60 * 60.0
+REFUSAL_PAUSES: Final = (timedelta(seconds=60), timedelta(days=1))
+"""How long nothing is tried after a refusal, and after every further one."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +48,18 @@ def delays() -> Iterator[float]:
 class Keeper:
     """Keeps one connection for ever and knows how it stands."""
 
-    def __init__(self, name: str, now: Clock, *, off: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        now: Clock,
+        *,
+        off: str | None = None,
+        refusal_pauses: tuple[timedelta, timedelta] = REFUSAL_PAUSES,
+    ) -> None:
         """Take the name for the log; ``off`` says why there is nothing to connect with."""
         self._name = name
         self._now = now
+        self._refusal_pauses = refusal_pauses
         self._again = asyncio.Event()
         self._delays = delays()
         self._refusals = 0
@@ -106,7 +115,8 @@ class Keeper:
                 self._refusals += 1
                 self._reported = False
                 self._note(ConnectionState.REFUSED, str(refused))
-                pause = _AFTER_REFUSAL if self._refusals == 1 else _AFTER_MORE_REFUSALS
+                first, further = self._refusal_pauses
+                pause = (first if self._refusals == 1 else further).total_seconds()
             try:
                 async with asyncio.timeout(pause):
                     await self._again.wait()

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from otsd.core.actions import Reach
 from otsd.core.errors import NoAnswer, Refused
-from otsd.home.commands import command, subscribe
+from otsd.home.commands import Client, command, subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from hass_client import HomeAssistantClient
 
     from otsd.core.actions import Plan, Target
 
@@ -29,6 +29,13 @@ UNAVAILABLE: Final = "unavailable"
 _DEADLINE: Final = timedelta(seconds=20)
 # registry events come in bursts, and at start so do services
 _SETTLING: Final = 0.3
+# plans that were asked about stay known for a while: they are about to be saved, or asked again
+_ASKED: Final = 16
+# Home Assistant's own rule: a subscription that names one other is refused as a whole
+_ENTITY_ID: Final = re.compile(
+    r"(?!.*__)(?!_)[a-z0-9_]+(?<!_)\.(?!_)[a-z0-9_]+(?<!_)",
+    re.ASCII,
+)
 
 _REGISTRY_EVENTS: Final = (
     "entity_registry_updated",
@@ -39,7 +46,8 @@ _REGISTRY_EVENTS: Final = (
 )
 
 # The portable way to the members of an area and its kin: every release renders this. The names
-# are variables, so nothing of an action becomes part of the template.
+# are variables, so nothing of an action becomes part of the template. What is hidden is left out,
+# as an action for an area leaves it out.
 _MEMBERS: Final = """
 {%- set found = namespace(members=[]) -%}
 {%- for reach, id in asked -%}
@@ -54,10 +62,13 @@ _MEMBERS: Final = """
           + label_areas(id) | map('area_entities') | sum(start=[]) | list
           + label_devices(id) | map('device_entities') | sum(start=[]) | list -%}
   {%- endif -%}
-  {%- set found.members = found.members + [ids] -%}
+  {%- set found.members = found.members + [ids | reject('is_hidden_entity') | list] -%}
 {%- endfor -%}
 {{ found.members | to_json }}
 """
+
+_T = TypeVar("_T")
+_Members: TypeAlias = "Mapping[tuple[Reach, str], Sequence[str]]"
 
 _log = logging.getLogger(__name__)
 
@@ -75,15 +86,16 @@ class Service:
 class Catalogue:
     """The part of one Home Assistant that actions need; `follow` keeps it true."""
 
-    def __init__(self, client: HomeAssistantClient, plans: Callable[[], Iterable[Plan]]) -> None:
+    def __init__(self, client: Client, plans: Callable[[], Iterable[Plan]]) -> None:
         """Take the connection and where the plans of all actions can be read."""
         self._client = client
         self._plans = plans
         self._services: dict[str, Service] | None = None
         self._states: dict[str, str] = {}
-        self._members: dict[tuple[Reach, str], Sequence[str]] = {}
+        self._members: _Members = {}
         self._watched: frozenset[str] = frozenset()
         self._unwatch: Callable[[], None] | None = None
+        self._asked: deque[Plan] = deque(maxlen=_ASKED)
         self._stale = asyncio.Event()
         self._services_stale = False
         self._refreshing = asyncio.Lock()
@@ -93,6 +105,13 @@ class Catalogue:
     def service(self, name: str) -> Service | None:
         """Return a service, ``None`` if there is no such thing."""
         return None if self._services is None else self._services.get(name)
+
+    async def find(self, name: str) -> Service | None:
+        """Return a service as `service` does, having read what came since; raises `HomeError`."""
+        async with self._refreshing:
+            if self._services_stale:
+                await self._read_services()
+        return self.service(name)
 
     def missing(self, plan: Plan) -> Sequence[str]:
         """Say what a plan needs that is missing or unavailable; empty if it can run."""
@@ -116,20 +135,28 @@ class Catalogue:
 
     def _nothing_in(self, target: Target) -> str | None:
         """At least one entity that the service acts on must be there and available."""
-        domain = target.service.partition(".")[0]
-        service = self.service(target.service) or Service()
-        domains = {domain, *service.domains}
         kind = target.reach.removesuffix("_id")
+        domains = self._domains(target.service)
         of_domain = [
             entity
             for entity in self._members.get((target.reach, target.id), ())
-            if domain == "homeassistant" or entity.partition(".")[0] in domains
+            if not domains or entity.partition(".")[0] in domains
         ]
         if not of_domain:
             return f"the {kind} {target.id} has no entity for {target.service or 'the action'}"
         if all(self._states.get(entity, UNAVAILABLE) == UNAVAILABLE for entity in of_domain):
-            return f"the {kind} {target.id} has no available entity for {target.service}"
+            name = target.service or "the action"
+            return f"the {kind} {target.id} has no available entity for {name}"
         return None
+
+    def _domains(self, name: str) -> frozenset[str]:
+        """Return the domains of the entities that a service acts on; empty for any."""
+        domain = name.partition(".")[0]
+        service = self.service(name)
+        if service is not None:
+            return service.domains and service.domains | {domain}
+        # a template, or Home Assistant does not tell its actions
+        return frozenset() if domain in ("", "homeassistant") else frozenset({domain})
 
     # -- following -------------------------------------------------------------------------
 
@@ -157,14 +184,15 @@ class Catalogue:
     async def refresh(self, also: Plan | None = None) -> None:
         """Make sure that what the actions (and ``also`` this plan) name is known."""
         async with self._refreshing:
+            if also is not None and also not in self._asked:
+                self._asked.append(also)
             if self._services_stale:
                 await self._read_services()
-            targets = {target for plan in self._plans() for target in plan.targets}
-            if also is not None:
-                targets.update(also.targets)
-            await self._read_members(targets)
+            plans = (*self._plans(), *self._asked)
+            targets = {target for plan in plans for target in plan.targets}
+            members = await self._read_members(targets)
             named = {target.id for target in targets if target.reach is Reach.ENTITY}
-            await self._watch(named.union(*self._members.values()))
+            await self._watch(named, members)
 
     async def _on_event(
         self, event_type: str, handler: Callable[[Mapping[str, Any]], None]
@@ -183,10 +211,10 @@ class Catalogue:
 
     def _hear_service(self, data: Mapping[str, Any]) -> None:
         # both events are alike but for their type, and what counts is what is there now; reading
-        # all services is worth it only when an action names this one
+        # all services at once is worth it only when an action names this one
+        self._services_stale = True
         name = f"{data.get('domain')}.{data.get('service')}".lower()
         if any(name in plan.services for plan in self._plans()):
-            self._services_stale = True
             self._stale.set()
 
     async def _read_services(self) -> None:
@@ -198,72 +226,90 @@ class Catalogue:
             _log.warning("Home Assistant does not tell its actions: %s", error)
             self._services = None
             return
+        except BaseException:
+            self._services_stale = True
+            raise
         self._services = {
             f"{domain}.{name}": _service(description)
             for domain, services in found.items()
             for name, description in services.items()
         }
 
-    async def _read_members(self, targets: Iterable[Target]) -> None:
+    async def _read_members(self, targets: Iterable[Target]) -> _Members:
         asked = sorted({(t.reach, t.id) for t in targets if t.reach is not Reach.ENTITY})
         if not asked:
-            self._members = {}
-            return
-        arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            return {}
+        arrived: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
 
         def hear(message: Mapping[str, Any]) -> None:
-            if not arrived.done():
-                arrived.set_result(message["event"])
+            event = message["event"]
+            if not arrived.done() and ("result" in event or event.get("level") != "WARNING"):
+                arrived.set_result(event)
 
-        end = await subscribe(
-            self._client,
-            hear,
-            "render_template",
-            _DEADLINE,
-            template=_MEMBERS,
-            variables={"asked": [[reach.value, name] for reach, name in asked]},
-            report_errors=True,
-        )
         try:
-            async with asyncio.timeout(_DEADLINE.total_seconds()):
-                event = await arrived
-        except TimeoutError as error:
-            msg = "Home Assistant did not say what is in its areas"
-            raise NoAnswer(msg) from error
+            end = await subscribe(
+                self._client,
+                hear,
+                "render_template",
+                _DEADLINE,
+                template=_MEMBERS,
+                variables={"asked": [[reach.value, name] for reach, name in asked]},
+                report_errors=True,
+            )
+        except Refused as error:
+            _log.warning("Home Assistant does not tell its areas: %s", error)
+            return self._members
+        try:
+            event = await _in_time(arrived, "what is in its areas")
         finally:
             end()
         if "result" not in event:
             _log.warning("Home Assistant does not tell its areas: %s", event.get("error"))
-            return
-        self._members = dict(zip(asked, event["result"], strict=True))
+            return self._members
+        return dict(zip(asked, event["result"], strict=True))
 
-    async def _watch(self, entities: Iterable[str]) -> None:
-        wanted = frozenset(entities)
-        if wanted == self._watched:
-            return
-        states: dict[str, str] = {}
-        first = asyncio.Event()
+    async def _watch(self, named: Iterable[str], members: _Members) -> None:
+        entities = frozenset(named).union(*members.values())
+        wanted = frozenset(entity for entity in entities if _ENTITY_ID.fullmatch(entity))
+        if wanted != self._watched:
+            states: dict[str, str] = {}
+            end = await self._subscribe_entities(sorted(wanted), states) if wanted else None
+            # only now, so that meanwhile nothing seems to be missing
+            self._states, self._watched = states, wanted
+            if self._unwatch is not None:
+                self._unwatch()
+            self._unwatch = end
+        self._members = members
+
+    async def _subscribe_entities(
+        self, entities: Sequence[str], states: dict[str, str]
+    ) -> Callable[[], None]:
+        """Keep these states up to date; returns once they are known. No entities would mean all."""
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def hear(message: Mapping[str, Any]) -> None:
             _apply(states, message["event"])
-            first.set()
+            if not first.done():
+                first.set_result(None)
 
-        end = None
-        if wanted:
-            end = await subscribe(
-                self._client, hear, "subscribe_entities", _DEADLINE, entity_ids=sorted(wanted)
-            )
-            try:
-                async with asyncio.timeout(_DEADLINE.total_seconds()):
-                    await first.wait()
-            except TimeoutError as error:
-                msg = "Home Assistant did not tell the states of its entities"
-                raise NoAnswer(msg) from error
-        # only now, so that meanwhile nothing seems to be missing
-        self._states, self._watched = states, wanted
-        if self._unwatch is not None:
-            self._unwatch()
-        self._unwatch = end
+        end = await subscribe(
+            self._client, hear, "subscribe_entities", _DEADLINE, entity_ids=entities
+        )
+        try:
+            await _in_time(first, "the states of its entities")
+        except BaseException:
+            end()
+            raise
+        return end
+
+
+async def _in_time(arriving: asyncio.Future[_T], what: str) -> _T:
+    try:
+        async with asyncio.timeout(_DEADLINE.total_seconds()):
+            return await arriving
+    except TimeoutError as error:
+        msg = f"Home Assistant did not tell {what}"
+        raise NoAnswer(msg) from error
 
 
 def _service(description: Mapping[str, Any]) -> Service:

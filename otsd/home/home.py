@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from zoneinfo import ZoneInfo
 
 import aiohttp
-from hass_client import HomeAssistantClient
-from hass_client.exceptions import AuthenticationFailed, BaseHassClientError
+from hass_client.exceptions import AuthenticationFailed
 
+from otsd.core.actions import plan as plan_of
 from otsd.core.errors import (
     HomeError,
     HomeUnavailable,
@@ -31,8 +34,8 @@ from otsd.core.errors import (
 )
 from otsd.core.ports import Clock, ConnectionStatus, Ran
 from otsd.home.catalogue import Catalogue
-from otsd.home.commands import command, subscribe
-from otsd.supervise import CredentialRefused, Keeper, Lost
+from otsd.home.commands import Client, command, subscribe
+from otsd.supervise import REFUSAL_PAUSES, CredentialRefused, Keeper, Lost
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -41,19 +44,18 @@ if TYPE_CHECKING:
 
     from otsd.core.actions import Plan
 
-_CONNECT_DEADLINE: Final = timedelta(seconds=10)
-_TCP_DEADLINE: Final = timedelta(seconds=3)
 _DEADLINE: Final = timedelta(seconds=30)
-# a frozen peer is noticed within the two together
-_PING_EVERY: Final = timedelta(seconds=7)
-_PING_DEADLINE: Final = timedelta(seconds=8)
 _STARTING_POLL: Final = timedelta(seconds=0.5)
 _RUNNING: Final = "RUNNING"
 _NOT_ADMIN: Final = (
     "The access token is not an administrator's: Home Assistant takes no events and no sequences "
     "from it. Create the token as an administrator."
 )
-_NO_TOKEN: Final = "no access token is configured (home_assistant.token)"
+_MEND: Final = (
+    "Give otsd a new long-lived access token (home_assistant.token), made by an administrator on "
+    "the profile page, under Security"
+)
+_OFF: Final = "no access token is configured (home_assistant.token)"
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,40 @@ class Address:
         return f"Address({self.websocket_url})"
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to wait for Home Assistant, and how often to see that it is there."""
+
+    # whoever takes a connection and says nothing is tried anew as often as whoever takes none
+    connect_deadline: timedelta = timedelta(seconds=4)
+    # a frozen peer is noticed within these two together
+    ping_every: timedelta = timedelta(seconds=7)
+    ping_deadline: timedelta = timedelta(seconds=8)
+    refusal_pauses: tuple[timedelta, timedelta] = REFUSAL_PAUSES
+
+
+_PACE: Final = Pace()
+
+
+@dataclass(slots=True)
+class _Line:
+    """The socket of one connection, which can be cut without waiting for anybody."""
+
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    def socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """Make a socket, as aiohttp asks for it."""
+        family, kind, protocol, *_ = address
+        self.sockets.append(socket.socket(family, kind, protocol))
+        return self.sockets[-1]
+
+    def cut(self) -> None:
+        """End the connection now: a closing handshake with a frozen peer takes 10 s to fail."""
+        for each in self.sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
 def websocket_url(url: URL) -> URL:
     """Return the websocket of the Home Assistant at an ``http(s)`` address."""
     return (url / "api/websocket").with_scheme("wss" if url.scheme == "https" else "ws")
@@ -81,7 +117,7 @@ class HomeAssistant:
 
     # ruff: noqa: D102 - the port describes each method once
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
         self,
         address: Address,
         *,
@@ -89,14 +125,21 @@ class HomeAssistant:
         zone: tzinfo,
         action_timeout: timedelta,
         plans: Callable[[], Iterable[Plan]],
+        pace: Pace = _PACE,
     ) -> None:
         """Take where it is, the zone to use until it tells its own, and the actions' plans."""
         self._address = address
         self._zone = zone
         self._action_timeout = action_timeout
         self._plans = plans
-        self._keeper = Keeper("Home Assistant", now, off=None if address.token else _NO_TOKEN)
-        self._client: HomeAssistantClient | None = None
+        self._pace = pace
+        self._keeper = Keeper(
+            "Home Assistant",
+            now,
+            off=None if address.token else _OFF,
+            refusal_pauses=pace.refusal_pauses,
+        )
+        self._client: Client | None = None
         self._catalogue: Catalogue | None = None
         self._is_running = asyncio.Event()
         self.on_zone: Callable[[str], None] = lambda _: None
@@ -111,8 +154,9 @@ class HomeAssistant:
         return self._zone
 
     def retry(self) -> None:
-        """Try to connect now, even after a refusal."""
-        self._keeper.retry()
+        """Try to connect now, even after a refusal; without a token there is nothing to try."""
+        if self._address.token:
+            self._keeper.retry()
 
     def actions_changed(self) -> None:
         """Hear that the actions name other things now."""
@@ -128,13 +172,14 @@ class HomeAssistant:
             raise TargetUnavailable(missing)
 
     async def missing(self, plan: Plan) -> Sequence[str]:
-        if self._catalogue is None:
+        catalogue = self._catalogue
+        if catalogue is None:
             return []
         try:
-            await self._catalogue.refresh(also=plan)
+            await catalogue.refresh(also=plan)
         except HomeError:
             return []
-        return self._catalogue.missing(plan)
+        return catalogue.missing(plan)
 
     async def run(self, plan: Plan, variables: Mapping[str, object]) -> Ran:
         call = plan.call
@@ -172,6 +217,9 @@ class HomeAssistant:
         await self._is_running.wait()
 
     async def fire(self, event_type: str, data: Mapping[str, object]) -> None:
+        if not self._is_running.is_set():
+            msg = "Home Assistant is not running"
+            raise NotAsked(msg)
         await self._command("fire_event", _DEADLINE, event_type=event_type, event_data=dict(data))
         if not self._is_running.is_set():
             # it began to stop before it answered, and perhaps no automation listened any more
@@ -179,21 +227,17 @@ class HomeAssistant:
             raise NoAnswer(msg)
 
     async def notify(self, target: str, title: str, message: str) -> None:
-        domain, _, name = target.partition(".")
-        data = {"title": title, "message": message}
-        if self._catalogue is not None and self._catalogue.service(target):
-            await self._command(
-                "call_service", _DEADLINE, domain=domain, service=name, service_data=data
-            )
+        fields: dict[str, object] = {"service_data": {"title": title, "message": message}}
+        if self._catalogue is not None and await self._catalogue.find(target):
+            domain, _, service = target.partition(".")
         else:
-            await self._command(
-                "call_service",
-                _DEADLINE,
-                domain="notify",
-                service="send_message",
-                service_data=data,
-                target={"entity_id": target},
-            )
+            # for an entity that is not there Home Assistant would report success
+            domain, service = "notify", "send_message"
+            fields["target"] = {"entity_id": target}
+            step = {"action": f"{domain}.{service}", "target": fields["target"]}
+            if faults := await self.missing(plan_of(step)):
+                raise Refused("; ".join(faults))
+        await self._command("call_service", _DEADLINE, domain=domain, service=service, **fields)
 
     async def _command(self, kind: str, deadline: timedelta, **fields: object) -> Any:  # noqa: ANN401
         if self._client is None:
@@ -208,99 +252,88 @@ class HomeAssistant:
         await self._keeper.run(self._session)
 
     async def _session(self) -> NoReturn:
+        line = _Line()
         try:
-            async with aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(sock_connect=_TCP_DEADLINE.total_seconds()),
-            ) as http:
+            async with (
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(socket_factory=line.socket),
+                    timeout=aiohttp.ClientTimeout(),  # the deadlines are ours
+                ) as http,
+                asyncio.TaskGroup() as tasks,
+            ):
                 client = await self._connect(http)
-                async with asyncio.TaskGroup() as tasks:
+                try:
                     tasks.create_task(_listen(client), name="Home Assistant: listen")
-                    tasks.create_task(self._use(client, http, tasks), name="Home Assistant: use")
+                    tasks.create_task(self._ping(client), name="Home Assistant: ping")
+                    await self._use(client, tasks)
+                finally:
+                    self._client = self._catalogue = None
+                    self._is_running.clear()
+                    line.cut()
         except BaseExceptionGroup as group:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # the group forgets that it was cancelled when one of its tasks failed as well
+                raise asyncio.CancelledError from group
             raise _first(group) from group
-        except (HomeError, TimeoutError) as error:
-            msg = str(error) or "it does not answer"
-            raise Lost(msg) from error
-        finally:
-            self._forget()
         msg = "the connection ended"
         raise Lost(msg)
 
-    def _forget(self) -> None:
-        self._client = None
-        self._catalogue = None
-        self._is_running.clear()
-
-    async def _connect(self, http: aiohttp.ClientSession) -> HomeAssistantClient:
-        # with a URL of its own hass_client never asks the environment for a token
-        client = HomeAssistantClient(str(self._address.websocket_url), self._address.token, http)
+    async def _connect(self, http: aiohttp.ClientSession) -> Client:
+        client = Client(str(self._address.websocket_url), self._address.token, http)
         try:
-            async with asyncio.timeout(_CONNECT_DEADLINE.total_seconds()):
+            async with asyncio.timeout(self._pace.connect_deadline.total_seconds()):
                 await client.connect(ssl=self._address.ssl)
         except AuthenticationFailed as error:
-            msg = (
-                f"{error}. Give otsd a new long-lived access token (home_assistant.token), "
-                "made by an administrator on the profile page, under Security"
-            )
-            raise CredentialRefused(msg) from error
+            raise CredentialRefused(f"{error}. {_MEND}") from error
         except TimeoutError as error:
-            msg = f"{self._address.websocket_url} does not answer"
-            raise Lost(msg) from error
+            if client.version is not None and not client.connected:
+                # Refused as well: hass_client closes the connection then, and Home Assistant, which
+                # first looks up our name, may take long to take part. Trying again soon would get
+                # us banned.
+                msg = f"The access token is not accepted. {_MEND}"
+                raise CredentialRefused(msg) from error
+            raise Lost(_why(self._address.websocket_url, error)) from error
         # The handshake of something that is not Home Assistant fails in many ways: a frame that
         # is no text is aiohttp's WSMessageTypeError, which is a TypeError.
-        except (
-            BaseHassClientError,
-            aiohttp.ClientError,
-            OSError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:
+        except Exception as error:
             raise Lost(_why(self._address.websocket_url, error)) from error
         return client
 
-    async def _use(
-        self, client: HomeAssistantClient, http: aiohttp.ClientSession, tasks: asyncio.TaskGroup
-    ) -> NoReturn:
-        try:
-            await self._use_until_lost(client, tasks)
-        except HomeError as error:
-            # Now, not after the closing handshake, which a frozen peer takes 10 s to miss: closing
-            # the session drops the socket.
-            self._forget()
-            await http.close()
-            raise Lost(str(error)) from error
-
-    async def _use_until_lost(
-        self, client: HomeAssistantClient, tasks: asyncio.TaskGroup
-    ) -> NoReturn:
+    async def _use(self, client: Client, tasks: asyncio.TaskGroup) -> None:
         error = await self._who_are_we(client)
         await self._subscribe_to_stop(client)
-        is_running = await self._read_config(client)
         catalogue = Catalogue(client, self._plans)
         await catalogue.begin()
+        is_running = await self._read_config(client)
         self._client, self._catalogue = client, catalogue
         self._keeper.connected(client.version, error)
         tasks.create_task(catalogue.follow(), name="Home Assistant: catalogue")
         while not is_running:
             await asyncio.sleep(_STARTING_POLL.total_seconds())
             is_running = await self._read_config(client)
+        # nothing may come between the answer and this: a stop that follows it is heard later
         self._is_running.set()
+        await asyncio.Event().wait()  # until one of the tasks fails
+
+    async def _ping(self, client: Client) -> NoReturn:
         while True:
-            await asyncio.sleep(_PING_EVERY.total_seconds())
+            await asyncio.sleep(self._pace.ping_every.total_seconds())
             # hass_client drops the pong of Home Assistant's own ping; this one also tells when
             # the user of the token is no administrator any more
-            self._keeper.limited(await self._who_are_we(client))
+            error = await self._who_are_we(client)
+            if self._client is not None:
+                self._keeper.limited(error)
 
-    async def _who_are_we(self, client: HomeAssistantClient) -> str | None:
-        user = await command(client, "auth/current_user", _PING_DEADLINE)
+    async def _who_are_we(self, client: Client) -> str | None:
+        user = await command(client, "auth/current_user", self._pace.ping_deadline)
         if user.get("is_admin"):
             return None
         if self.status.error != _NOT_ADMIN:
             _log.warning(_NOT_ADMIN)
         return _NOT_ADMIN
 
-    async def _subscribe_to_stop(self, client: HomeAssistantClient) -> None:
+    async def _subscribe_to_stop(self, client: Client) -> None:
         try:
             await subscribe(
                 client,
@@ -312,25 +345,27 @@ class HomeAssistant:
         except Refused as error:  # not an administrator, who could not fire events either
             _log.debug("no subscription to homeassistant_stop: %s", error)
 
-    async def _read_config(self, client: HomeAssistantClient) -> bool:
+    async def _read_config(self, client: Client) -> bool:
         """Learn the time zone, and return whether automations hear events."""
         config = await command(client, "get_config", _DEADLINE)
         name = config.get("time_zone")
         if name and name != getattr(self._zone, "key", None):
             try:
                 self._zone = ZoneInfo(name)
-                self.on_zone(name)
-            except (OSError, ValueError) as error:
+            except (KeyError, OSError, ValueError) as error:
                 _log.warning("Home Assistant's time zone %r is not known here: %s", name, error)
+            else:
+                self.on_zone(name)
         # very old releases tell no state; they are running once they answer
         return bool(config.get("state", _RUNNING) == _RUNNING)
 
 
-async def _listen(client: HomeAssistantClient) -> NoReturn:
+async def _listen(client: Client) -> NoReturn:
     try:
         await client.start_listening()
-    except (BaseHassClientError, aiohttp.ClientError, OSError) as error:
-        msg = f"the connection broke: {error or type(error).__name__}"
+    # a message of another form than Home Assistant's raises whatever comes first
+    except Exception as error:
+        msg = f"the connection broke: {str(error) or type(error).__name__}"
         raise Lost(msg) from error
     msg = "Home Assistant closed the connection"
     raise Lost(msg)
@@ -338,27 +373,45 @@ async def _listen(client: HomeAssistantClient) -> NoReturn:
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return what ended a session; what the others raised followed from it."""
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
-    first = leaves[0]
-    return Lost(str(first)) if isinstance(first, HomeError) else first
+    errors = group.exceptions
+    first = next((each for each in errors if isinstance(each, Lost | CredentialRefused)), errors[0])
+    if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
+        return first
+    if isinstance(first, HomeError):
+        return Lost(str(first))
+    # whatever it was, otsd stays up
+    _log.debug("the session with Home Assistant ended unexpectedly", exc_info=first)
+    return Lost(f"it says something unexpected ({type(first).__name__}: {first})")
 
 
 def _why(url: URL, error: Exception) -> str:
     """Say in plain words why a connection could not be made."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        if reason := _reason(url, cause):
+            return reason
+        cause = cause.__cause__
+    return f"{url} does not speak as Home Assistant does ({type(error).__name__})"
+
+
+def _reason(url: URL, cause: BaseException) -> str | None:  # noqa: PLR0911 - a sentence each
+    match cause:
+        case aiohttp.ClientConnectorCertificateError():
             return (
                 f"the certificate of {url.host} is not trusted ({cause.certificate_error}); "
                 "see home_assistant.ca_file and home_assistant.verify_tls"
             )
-        if isinstance(cause, aiohttp.ClientConnectorDNSError):
+        case aiohttp.ClientConnectorSSLError():
+            return f"{url.host}:{url.port} does not speak TLS; see home_assistant.url"
+        case aiohttp.ClientConnectorDNSError():
             return f"the name {url.host} is not known; see home_assistant.url"
-        if isinstance(cause, aiohttp.ClientConnectorError):
+        case aiohttp.ClientConnectorError():
             return f"nothing answers at {url.host}:{url.port} ({cause.strerror or cause.os_error})"
-        if isinstance(cause, aiohttp.WSServerHandshakeError):
+        case aiohttp.WSServerHandshakeError(status=HTTPStatus.FORBIDDEN):
+            return f"{url} lets nobody in from here (HTTP 403); see its ip_bans.yaml"
+        case aiohttp.WSServerHandshakeError():
             return f"{url} answers with HTTP {cause.status}; is it Home Assistant?"
-        cause = cause.__cause__
-    return f"{url} does not speak as Home Assistant does ({type(error).__name__})"
+        case TimeoutError():
+            return f"{url} does not answer"
+        case _:
+            return None

@@ -205,6 +205,7 @@ class FakeHomeAssistant:
         self.services: dict[str, dict[str, Message]] = {}
         self.templates: dict[str, Any] = {}  # text → result, TemplateError or Fail
         self.handshake: Handshake = "normal"
+        self.slow_refusal = False  # after auth_invalid it looks up the client's name, for ever
 
         # Hooks. None means: no opinion, as Home Assistant would.
         self.on_command: Callable[[Message], Answer | None] = lambda _message: None
@@ -372,12 +373,18 @@ class FakeHomeAssistant:
         self._publish(Event("state_changed", data, self._state, _context(None)), diff)
 
     def add_service(
-        self, domain: str, service: str, response: Message | None = None, **description: object
+        self,
+        domain: str,
+        service: str,
+        response: Message | None = None,
+        *,
+        response_only: bool = False,
+        **description: object,
     ) -> None:
         """Add an action that returns `response`; `description` adds to what get_services says."""
         if response is not None:
             self._responses[domain, service] = response
-            description = {"response": {"optional": True}, **description}
+            description = {"response": {"optional": not response_only}, **description}
         texts = {"name": service.replace("_", " ").capitalize(), "description": "", "fields": {}}
         self.services.setdefault(domain, {})[service] = {**texts, **description}
         self.fire("service_registered", {"domain": domain, "service": service})
@@ -478,6 +485,8 @@ class FakeHomeAssistant:
         if message.get("type") != "auth" or not self._accepts(message.get("access_token")):
             error = "Invalid access token or password"
             await ws.send_json({"type": "auth_invalid", "message": error})
+            if self.slow_refusal:
+                await asyncio.Event().wait()
             return
         self._connections.add(connection)
         try:
@@ -591,8 +600,12 @@ class FakeHomeAssistant:
         connection.listeners[message["id"]] = listener
         return Succeed()
 
-    def _subscribe_entities(self, connection: _Connection, message: Message) -> None:
+    def _subscribe_entities(self, connection: _Connection, message: Message) -> Answer | None:
         wanted = set(message.get("entity_ids", []))  # an empty list means all, also in the real one
+        for entity_id in wanted:
+            if not _ENTITY_ID.fullmatch(entity_id):
+                error = f"Entity ID {entity_id} is an invalid entity ID for dictionary value"
+                return Fail("invalid_format", f"{error} @ data['entity_ids']")
 
         def listener(event: Event, diff: Message) -> None:
             if diff and (not wanted or event.data["entity_id"] in wanted):
@@ -602,6 +615,7 @@ class FakeHomeAssistant:
         connection.succeed(message["id"], None)
         present = {key: state for key, state in self._states.items() if not wanted or key in wanted}
         connection.event(message["id"], {"a": present})
+        return None
 
     def _unsubscribe(self, connection: _Connection, message: Message) -> Answer:
         if connection.listeners.pop(message["subscription"], None):
@@ -658,6 +672,10 @@ class FakeHomeAssistant:
         if service not in self.services.get(domain, {}):
             return Fail("not_found", f"Service {domain}.{service} not found.")
         response = self._responses.get((domain, service))
+        described = self.services[domain][service].get("response")
+        if described and not described["optional"] and not call.return_response:
+            error = "The action requires responses and must be called with return_response"
+            return Fail("service_validation_error", f"Validation error: {error}=True")
         if call.return_response and response is None:
             error = "An action which does not return responses can't be called with return_response"
             return Fail("service_validation_error", f"Validation error: {error}=True")
@@ -737,6 +755,8 @@ def _user(
     groups = ["system-admin" if admin else "system-users"]
     return {**user, "group_ids": groups, "credentials": [{"type": "homeassistant"}]}
 
+
+_ENTITY_ID = re.compile(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)")
 
 # What users who are no administrators may subscribe to.
 _EVENTS_FOR_ALL = {

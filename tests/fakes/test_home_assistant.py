@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from hass_client import HomeAssistantClient  # type: ignore[import-untyped]
-from hass_client.exceptions import (  # type: ignore[import-untyped]
+from hass_client import HomeAssistantClient
+from hass_client.exceptions import (
     AuthenticationFailed,
     CannotConnect,
     FailedCommand,

@@ -1,0 +1,1 @@
+"""Measures otsd beside what it is made of; ``scripts/benchmark`` runs it."""

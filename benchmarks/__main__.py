@@ -1,0 +1,221 @@
+"""One run: otsd beside a bare call, a bare handler and a bare commit, in turns.
+
+Figures of one machine mean little, ratios of one run mean something: each turn measures the
+references and otsd one after the other, and the table shows the median of the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+from hass_client import HomeAssistantClient
+
+from benchmarks.measure import calls, commit, until, wrk
+from tests.daemon import Daemon, free_port
+from tests.real.home_assistant import HomeAssistant
+from tests.store.million import fill
+
+TOGGLE = "action: input_boolean.toggle\ntarget:\n  entity_id: input_boolean.guest_mode\n"
+_MILLION = 1_000_000
+_ROWS = 300
+
+Figures = defaultdict[str, list[float]]
+
+
+async def _main(turns: int, seconds: int) -> int:
+    if shutil.which("wrk") is None:
+        print("wrk is missing; scripts/benchmark installs it when it may.", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _say("filling a store with 1,000,000 tokens")
+        fill(folder / "million" / "data", _MILLION)
+        async with (
+            HomeAssistant(folder / "home") as home,
+            _bare_http() as bare_url,
+            _bare_client(home) as client,
+            _daemon(folder / "ten", home) as few,
+            _daemon(folder / "million", home) as many,
+        ):
+            ten, million = await _url(few), await _url(many)
+            figures: Figures = defaultdict(list)
+            await calls(client, 64, 500)
+            await wrk(ten, 1, 1, "submit.lua")
+            await wrk(million, 1, 1, "submit.lua")
+            for turn in range(turns):
+                _say(f"turn {turn + 1} of {turns}")
+                figures["call"].append((await calls(client, 1, 100 * seconds)).median)
+                figures["calls"].append((await calls(client, 64, 1_500 * seconds)).rate)
+                figures["http"].append((await wrk(bare_url, 1, seconds)).median)
+                figures["https"].append((await wrk(bare_url, 32, seconds)).rate)
+                figures["commit"].append(commit(folder / "bare.db", _ROWS))
+                pair = [("one", ten), ("million", million)]
+                for key, url in pair if turn % 2 else reversed(pair):
+                    figures[key].append((await wrk(url, 1, seconds, "submit.lua")).median)
+                    await until(lambda: _is_quiet(few, many))
+                load = await wrk(ten, 64, seconds, "submit.lua")
+                figures["at once"].append(load.rate)
+                figures["failures"].append(load.failures)
+                await until(lambda: _is_quiet(few, many))
+                figures["wrong"].append((await wrk(few.url, 32, seconds, "wrong_codes.lua")).rate)
+            figures["memory"].append(_memory(many))
+            await many.stop()
+            for _ in range(5):
+                begun = time.perf_counter()
+                await many.start()
+                figures["start"].append(time.perf_counter() - begun)
+                await many.stop()
+            version = home.version
+    print(_table(figures, turns, version))
+    return 0
+
+
+@asynccontextmanager
+async def _bare_http() -> AsyncIterator[str]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_http", str(port)])  # noqa: ASYNC220, S603
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        async with aiohttp.ClientSession() as http:
+
+            async def answers() -> bool:
+                try:
+                    async with http.get(url) as response:
+                        return response.status == 200  # noqa: PLR2004
+                except aiohttp.ClientError:
+                    return False
+
+            await until(answers)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@asynccontextmanager
+async def _bare_client(home: HomeAssistant) -> AsyncIterator[HomeAssistantClient]:
+    url = home.url.replace("http", "ws", 1) + "/api/websocket"
+    async with HomeAssistantClient(url, home.token) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _daemon(folder: Path, home: HomeAssistant) -> AsyncIterator[Daemon]:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"log.level": '"warning"', "public.trusted_proxies": '["127.0.0.1"]'}
+    async with Daemon(folder, url=home.url, token=home.token, settings=settings) as daemon:
+        await daemon.connected()
+        yield daemon
+
+
+async def _url(daemon: Daemon) -> str:
+    await daemon.action("toggle", TOGGLE)
+    code = (await daemon.mint("toggle", max_uses=None))["code"]
+    return f"{daemon.url}/api/public/token/submit?token={code}"
+
+
+async def _is_quiet(*daemons: Daemon) -> bool:
+    counts = [(await daemon.status())["counts"] for daemon in daemons]
+    return not any(count["waiting_events"] + count["running_submissions"] for count in counts)
+
+
+def _memory(daemon: Daemon) -> float:
+    assert daemon.process is not None  # noqa: S101 - it runs
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1000
+
+
+def _table(figures: Figures, turns: int, version: str) -> str:
+    middle = {key: statistics.median(values) for key, values in figures.items()}
+    parts = middle["call"] + middle["http"] + 2 * middle["commit"]
+    rows = [
+        (
+            "submission, one by one, p50",
+            f"{middle['one'] * 1e3:.2f} ms",
+            f"{parts * 1e3:.2f} ms: a call {middle['call'] * 1e3:.2f}, a request "
+            f"{middle['http'] * 1e3:.2f}, two commits {2e3 * middle['commit']:.2f}",
+            middle["one"] / parts,
+            "at most 2",
+            middle["one"] / parts <= 2,  # noqa: PLR2004
+        ),
+        (
+            "submissions, 64 at once",
+            f"{middle['at once']:,.0f}/s, {sum(figures['failures']):.0f} failed",
+            f"{middle['calls']:,.0f} calls/s",
+            middle["at once"] / middle["calls"],
+            "at least 0.35",
+            middle["at once"] / middle["calls"] >= 0.35 and not sum(figures["failures"]),  # noqa: PLR2004
+        ),
+        (
+            "wrong codes, from many addresses",
+            f"{middle['wrong']:,.0f}/s",
+            f"{middle['https']:,.0f} requests/s",
+            middle["wrong"] / middle["https"],
+            "at least 0.7",
+            middle["wrong"] / middle["https"] >= 0.7,  # noqa: PLR2004
+        ),
+        (
+            "submission, p50, with 1,000,000 tokens",
+            f"{middle['million'] * 1e3:.2f} ms",
+            f"with few tokens {middle['one'] * 1e3:.2f} ms",
+            middle["million"] / middle["one"],
+            "at most 1.2",
+            middle["million"] / middle["one"] <= 1.2,  # noqa: PLR2004
+        ),
+        (
+            "start with 1,000,000 tokens",
+            f"{middle['start']:.2f} s",
+            "",
+            middle["start"],
+            "at most 1 s",
+            middle["start"] <= 1,
+        ),
+        (
+            "memory after the load, with 1,000,000 tokens",
+            f"{middle['memory']:.0f} MB",
+            "",
+            middle["memory"],
+            "at most 80 MB",
+            middle["memory"] <= 80,  # noqa: PLR2004
+        ),
+    ]
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, median of {turns} turns; Home Assistant {version}, "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"aiohttp {aiohttp.__version__}",
+        "",
+        "| | otsd | beside | ratio | target | |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {what} | {ours} | {beside} | {ratio:.2f} | {target} | {'met' if met else 'missed'} |"
+            for what, ours, beside, ratio, target, met in rows
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=10, help="how often to measure (10)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of each load (3)")
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(_main(arguments.turns, arguments.seconds)))

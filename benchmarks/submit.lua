@@ -1,0 +1,2 @@
+-- Submit the token that stands in the URL, again and again; otsd makes the attempts.
+wrk.method = "POST"

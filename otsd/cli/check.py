@@ -1,0 +1,215 @@
+"""``otsd check``: would it work, and if not, what is wrong.
+
+A running daemon is asked, because it knows best. Without one everything is tried from here, and
+nothing is made by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from otsd.cli import tables
+from otsd.cli.output import flush, say, say_json, visible
+from otsd.core.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from otsd.cli.client import Client
+    from otsd.cli.context import Context
+    from otsd.settings import Settings
+
+_DEADLINE: Final = timedelta(seconds=5)
+_LOOK_AGAIN: Final = 0.05
+
+_CONFIGURATION: Final = "configuration"
+_STORAGE: Final = "storage"
+_HOME: Final = "Home Assistant"
+_BROKER: Final = "broker"
+
+
+class Verdict(StrEnum):
+    """What became of a part."""
+
+    OK = "ok"
+    OFF = "off"
+    FAILED = "failed"
+    UNTRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part, and in words what there is to know, or to do."""
+
+    part: str
+    verdict: Verdict
+    words: str
+
+    def __str__(self) -> str:
+        """Write it as a line; where the words are more than one, they go on below each other."""
+        first, *rest = map(visible, self.words.split("\n"))
+        indent = f"{'':27}"
+        head = f"{self.part:<16}{self.verdict:<11}"
+        return "\n".join([f"{head}{first}", *(f"{indent}{line}" for line in rest)])
+
+
+def check(context: Context) -> int:
+    """Print a line for each part; 1 if one fails."""
+    findings = []
+    for finding in _findings(context):
+        findings.append(finding)
+        if not context.json:
+            say(str(finding))
+            flush()  # the next may take seconds
+    failed = any(finding.verdict is Verdict.FAILED for finding in findings)
+    if context.json:
+        say_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
+    return int(failed)
+
+
+def _findings(context: Context) -> Iterator[Finding]:
+    from otsd.settings import ConfigurationError  # noqa: PLC0415 - slow, and loaded by now
+
+    try:
+        settings = context.settings
+    except ConfigurationError as error:
+        yield Finding(_CONFIGURATION, Verdict.FAILED, str(error))
+        for part in (_STORAGE, _HOME, _BROKER):
+            yield Finding(part, Verdict.UNTRIED, "the configuration comes first")
+        return
+    yield Finding(_CONFIGURATION, Verdict.OK, "every setting can be used")
+    yield from _tell_of_daemon(context, settings)
+    yield _broker(settings)
+
+
+def _tell_of_daemon(context: Context, settings: Settings) -> Iterator[Finding]:
+    from otsd.cli.client import NoDaemon, NoReply, Problem  # noqa: PLC0415
+
+    directory = settings.storage.directory.absolute()
+    daemon = context.connected(_DEADLINE)
+    try:
+        status = _settled(daemon)
+    except NoDaemon:
+        yield asyncio.run(_storage(directory))
+        yield asyncio.run(_home(settings))
+    except (NoReply, Problem) as error:
+        yield Finding(_STORAGE, Verdict.FAILED, str(error))
+        yield Finding(_HOME, Verdict.UNTRIED, "the daemon comes first")
+    else:
+        yield Finding(_STORAGE, Verdict.OK, f"{directory}, used by the running daemon")
+        yield _connection(status["home_assistant"], "")
+
+
+def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
+    """Ask the daemon how it is; one that has just been started is given time to connect."""
+    end = time.monotonic() + _DEADLINE.total_seconds()
+    while True:
+        status = daemon.get("/status")
+        home = status["home_assistant"]
+        if not _is_undecided(home) or time.monotonic() > end:
+            return status
+        time.sleep(_LOOK_AGAIN)
+
+
+# -- without a daemon ------------------------------------------------------------------------
+
+
+async def _storage(directory: Path) -> Finding:
+    from otsd.store import database, key  # noqa: PLC0415 - only without a daemon
+    from otsd.store.store import opened  # noqa: PLC0415
+
+    try:
+        if directory.is_dir() and not (directory / database.NAME).exists():
+            key.load(directory)
+            return _to_be_made(directory, f"{directory} holds no database yet; it will be made")
+        if not directory.exists():
+            return _to_be_made(directory, f"{directory} does not exist yet; it will be made")
+        async with opened(directory):
+            return Finding(_STORAGE, Verdict.OK, str(directory))
+    except OSError as error:
+        words = f"The storage directory {directory} cannot be used: {error.strerror}."
+        return Finding(_STORAGE, Verdict.FAILED, words)
+    except StartError as error:
+        return Finding(_STORAGE, Verdict.FAILED, str(error))
+
+
+def _to_be_made(directory: Path, words: str) -> Finding:
+    """Say so, unless it cannot be made here."""
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding(_STORAGE, Verdict.OK, words)
+    words = f"{directory} cannot be made: otsd may not write in {there}."
+    return Finding(_STORAGE, Verdict.FAILED, words)
+
+
+async def _home(settings: Settings) -> Finding:
+    from otsd.app import address  # noqa: PLC0415 - only without a daemon
+    from otsd.home.home import HomeAssistant  # noqa: PLC0415
+    from otsd.payloads import connection_json  # noqa: PLC0415
+
+    try:
+        found_at = address(settings)
+    except StartError as error:
+        return Finding(_HOME, Verdict.FAILED, str(error))
+    home = HomeAssistant(
+        found_at,
+        now=tables.now,
+        zone=UTC,
+        action_timeout=settings.home_assistant.action_timeout,
+        plans=list,
+    )
+    end = time.monotonic() + _DEADLINE.total_seconds()
+    with _quiet():
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(home.keep(), name="Home Assistant")
+            # it has no event to wait for
+            while (  # noqa: ASYNC110
+                _is_undecided(connection_json(home.status)) and time.monotonic() < end
+            ):
+                await asyncio.sleep(_LOOK_AGAIN)
+            found = connection_json(home.status)
+            keeping.cancel()
+    return _connection(found, f" at {found_at.websocket_url.host}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the log silent: what it would say is what the finding says."""
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# -- verdicts --------------------------------------------------------------------------------
+
+
+def _is_undecided(status: Mapping[str, Any]) -> bool:
+    return status["state"] == "connecting" and status["error"] is None
+
+
+def _connection(status: Mapping[str, Any], where: str) -> Finding:
+    state, error = status["state"], status["error"]
+    if state == "off":
+        return Finding(_HOME, Verdict.OFF, error or "")
+    if state == "connected" and error is None:
+        return Finding(_HOME, Verdict.OK, f"version {status['version']}{where}")
+    seconds = _DEADLINE.total_seconds()
+    return Finding(_HOME, Verdict.FAILED, error or f"it has not answered within {seconds:.0f} s")
+
+
+def _broker(settings: Settings) -> Finding:
+    if settings.mqtt.host is None:
+        return Finding(_BROKER, Verdict.OFF, "mqtt.host is not set")
+    words = "mqtt.host is set, but this version of otsd does not speak MQTT yet"
+    return Finding(_BROKER, Verdict.OFF, words)

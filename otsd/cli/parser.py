@@ -1,0 +1,285 @@
+"""What may be written after ``otsd``, and which function does it.
+
+Options of every command (``--config``, ``--json``, the settings) may stand anywhere after its
+first word. They have no defaults of their own in the tree: argparse would let those of an inner
+parser overwrite what was written before its name. `unset` holds them instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from otsd import __version__
+from otsd.cli import actions, check, run, status, submissions, tokens
+from otsd.core.tokens import SubmissionState, TokenState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from enum import StrEnum
+
+    from otsd.cli.context import Context
+    from otsd.settings import Setting
+
+_SETTINGS_TOO: Final = (
+    "Every setting can be given as an option too, as in --storage.directory DIRECTORY; "
+    "otsd run --help lists them."
+)
+
+
+def unset() -> argparse.Namespace:
+    """Return what holds of the options that every command has, when they are not written."""
+    return argparse.Namespace(config=None, json=False)
+
+
+def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
+    """Build the whole tree; ``settings`` are the options of every command that reads them."""
+    top = argparse.ArgumentParser(
+        prog="otsd",
+        description="Links that run one Home Assistant action, at most as often as you say.",
+        epilog="otsd COMMAND --help says more.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"otsd {__version__}")
+    tree = _Tree(top, _configuration(settings, shown=True), _configuration(settings, shown=False))
+    _run(tree)
+    _check(tree)
+    _action(tree.group("action", "the actions that links can run"))
+    _token(tree.group("token", "tokens and their links"))
+    _submissions(tree)
+    tree.command("status", status.show, "how the daemon and its connections stand")
+    return top
+
+
+class _Tree:
+    """A parser whose first word is a command."""
+
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        shown: argparse.ArgumentParser,
+        hidden: argparse.ArgumentParser,
+        *,
+        required: bool = True,
+    ) -> None:
+        self._shown = shown
+        self._hidden = hidden
+        self._commands = parser.add_subparsers(
+            title="commands", metavar="COMMAND", required=required, dest="_command"
+        )
+
+    def command(
+        self,
+        name: str,
+        do: Callable[[Context], int],
+        purpose: str,
+        *,
+        json: bool = True,
+        show_settings: bool = False,
+    ) -> argparse.ArgumentParser:
+        """Add a command."""
+        parser = self._add(name, purpose, show_settings=show_settings)
+        if show_settings:  # as many as there are, they would hide the rest
+            some = "[--json] " if json else ""
+            parser.usage = f"%(prog)s [-h] [--config FILE] {some}[--SECTION.KEY VALUE ...]"
+        if json:
+            _add_json(parser)
+        parser.set_defaults(do=do)
+        return parser
+
+    def group(self, name: str, purpose: str) -> _Tree:
+        """Add a word that commands follow."""
+        parser = self._add(name, purpose, show_settings=False)
+        _add_json(parser, shown=False)
+        return _Tree(parser, self._shown, self._hidden)
+
+    def within(self, parser: argparse.ArgumentParser) -> _Tree:
+        """Let commands follow a command that does something by itself too."""
+        return _Tree(parser, self._shown, self._hidden, required=False)
+
+    def _add(self, name: str, purpose: str, *, show_settings: bool) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = self._commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            parents=[self._shown if show_settings else self._hidden],
+            epilog=None if show_settings else _SETTINGS_TOO,
+            allow_abbrev=False,
+        )
+        return parser
+
+
+def _configuration(settings: Sequence[Setting], *, shown: bool) -> argparse.ArgumentParser:
+    """Make the options that say what the configuration is, secrets by a file alone."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="the configuration; else $OTSD_CONFIG, else ./config.toml",
+    )
+    sections: dict[str, Any] = {}
+    for setting in settings:
+        name = setting.key.partition(".")[0]
+        if shown and name not in sections:
+            sections[name] = parser.add_argument_group(name)
+        words = f"{setting.description} [{setting.default}]".replace("%", "%%")
+        # a command line can be read by everybody on the machine
+        key = setting.file_key or setting.key
+        sections.get(name, parser).add_argument(
+            f"--{key}",
+            dest=key,
+            metavar="FILE" if setting.file_key else "VALUE",
+            default=argparse.SUPPRESS,
+            help=words if shown else argparse.SUPPRESS,
+        )
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print what the API answers, for programs" if shown else argparse.SUPPRESS,
+    )
+
+
+# -- the commands ----------------------------------------------------------------------------
+
+
+def _run(tree: _Tree) -> None:
+    tree.command(
+        "run", run.run, "run the daemon until it is told to stop", json=False, show_settings=True
+    )
+
+
+def _check(tree: _Tree) -> None:
+    tree.command(
+        "check",
+        check.check,
+        "try the configuration, the storage, Home Assistant and the broker",
+        show_settings=True,
+    )
+
+
+def _action(tree: _Tree) -> None:
+    tree.command("list", actions.list_, "list the actions, newest first").add_argument(
+        "--limit", type=_count, metavar="N", help="at most so many"
+    )
+    _name(tree.command("show", actions.show, "show an action and its YAML"))
+    apply = tree.command("apply", actions.apply, "create or replace the actions of a file")
+    apply.add_argument("file", metavar="FILE", help="a YAML file of actions; - is standard input")
+    delete = tree.command("delete", actions.delete, "delete an action")
+    _name(delete)
+    delete.add_argument("--force", action="store_true", help="revoke the tokens that use it")
+    _name(tree.command("run", actions.run, "run an action now"))
+
+
+def _token(tree: _Tree) -> None:
+    create = tree.command("create", tokens.create, "make a token and print its link")
+    create.add_argument("action", metavar="ACTION", type=_given, help="the action that it may run")
+    _terms(create, length="how long it can be used, such as 2h or 1h30m")
+    _qr(create)
+
+    listing = tree.command("list", tokens.list_, "list the tokens, newest first")
+    listing.add_argument("--state", choices=_values(TokenState), help="only those in this state")
+    listing.add_argument("--action", metavar="NAME", help="only those of this action")
+    listing.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+
+    _id(tree.command("show", tokens.show, "show a token"))
+    link = tree.command("link", tokens.link, "print the link of a token again")
+    _id(link)
+    _qr(link)
+    edit = tree.command("edit", tokens.edit, "change a token")
+    _id(edit)
+    _terms(edit, length="end so long from now, such as 2h or 1h30m")
+    _id(tree.command("revoke", tokens.revoke, "end a token for good; its history stays"))
+    _id(tree.command("pause", tokens.pause, "forbid submissions until the token is resumed"))
+    _id(tree.command("resume", tokens.resume, "allow submissions again"))
+    _id(tree.command("replenish", tokens.replenish, "give a token all of its uses again"))
+    rotate = tree.command("rotate", tokens.rotate, "give a token a new link; the old one ends")
+    _id(rotate)
+    _qr(rotate)
+    duplicate = tree.command("duplicate", tokens.duplicate, "make another token of the same kind")
+    _id(duplicate)
+    _qr(duplicate)
+    _id(tree.command("delete", tokens.delete, "remove a token and its history"))
+
+
+def _submissions(tree: _Tree) -> None:
+    parser = tree.command("submissions", submissions.list_, "list what visitors did, newest first")
+    parser.add_argument("--token", metavar="ID", help="only those of this token")
+    parser.add_argument(
+        "--state", choices=_values(SubmissionState), help="only those in this state"
+    )
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="print each as it finishes, from now on, or after the newest N of --limit",
+    )
+    refund = tree.within(parser).command(
+        "refund", submissions.refund, "give back the use of a submission that stayed spent"
+    )
+    refund.add_argument("id", metavar="ID", type=_given, help="the submission's number")
+
+
+# -- options that several have -----------------------------------------------------------------
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", type=_given, help="the action's name")
+
+
+def _id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", type=_given, help="the token's id")
+
+
+def _qr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--qr", action="store_true", help="draw the link as a QR code as well")
+
+
+def _terms(parser: argparse.ArgumentParser, *, length: str) -> None:
+    """Add what a token is made with, or can be changed to; what is not written stays unset."""
+    uses = parser.add_mutually_exclusive_group()
+    uses.add_argument("--uses", metavar="N", type=_whole, help="how often it can be used")
+    uses.add_argument("--unlimited", action="store_true", help="as often as its holder likes")
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--expires-in", metavar="LENGTH", help=length)
+    end.add_argument("--expires-at", metavar="TIME", help="until when, such as 2026-12-01T18:00")
+    end.add_argument("--no-expiry", action="store_true", help="it does not expire")
+    parser.add_argument("--valid-from", metavar="TIME", help="from when on it can be used")
+    parser.add_argument("--comment", metavar="TEXT", help="what it is for; visitors see it")
+
+
+# -- values: what they may be beyond that, the daemon says ---------------------------------------
+
+
+def _values(kind: type[StrEnum]) -> list[str]:
+    return [member.value for member in kind]
+
+
+def _given(text: str) -> str:
+    # an empty name, as an unset variable of a script leaves it, would name the list
+    if not text.strip(" ./"):
+        msg = "must not be empty"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,1000}", text):
+        msg = f"{text[:40]!r} is not a whole number"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if (number := _whole(text)) < 1:
+        msg = "must be at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
