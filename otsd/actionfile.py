@@ -8,6 +8,7 @@ to files of Home Assistant's own and are refused by name.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -24,12 +25,34 @@ SIZE: Final = 64 * 1024
 _DEEPEST: Final = 64
 _MOST_NODES: Final = 20_000
 _LARGEST: Final = 2**63
+_RARE_BREAKS: Final = re.compile("[\x85\u2028\u2029]")
 
 _CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_CLoader):  # type: ignore[misc]
     """The safe loader, with Home Assistant's own tags named as what they are."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._merged = 0
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            # a constructor of PyYAML's met text that its tag does not allow, such as 2026-13-45
+            kind = node.tag.rpartition(":")[2]
+            what = f"{str(node.value)[:40]!r} cannot be read as {kind}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # merge keys (<<) copy where other aliases only refer, so they are counted as they unfold
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > _MOST_NODES:
+            what = f"it unfolds to more than {_MOST_NODES} values"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
     def foreign(self, node: yaml.Node) -> object:
         tag = node.tag
@@ -76,7 +99,12 @@ def load(text: str) -> object:
 
 def dump(document: object) -> str:
     """Write data as YAML that `load` reads the same."""
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+    text = str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+    if _RARE_BREAKS.search(
+        text
+    ):  # PyYAML folds them in a key, unless it escapes whatever is not ASCII
+        text = str(yaml.safe_dump(document, sort_keys=False, width=100))
+    return text
 
 
 class _Checker:
@@ -88,7 +116,10 @@ class _Checker:
     def plain(self, node: object, inside: tuple[int, ...]) -> object:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
-            msg = f"it has more than {_MOST_NODES} values"
+            msg = f"it unfolds to more than {_MOST_NODES} values"
+            raise ValueError(msg)
+        if len(inside) > _DEEPEST:  # aliases nest deeper than the text does
+            msg = f"it is nested more than {_DEEPEST} levels deep"
             raise ValueError(msg)
         if id(node) in inside:
             msg = "an alias (*) contains itself"
@@ -106,8 +137,8 @@ class _Checker:
     def _key(key: object) -> str:
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             msg = f"the key {str(key)[:40]!r} must be text; put it in quotes"
-            raise ValueError(msg)
-        return str(_scalar(str(key)))
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for whatever is wrong
+        return str(_scalar(key))
 
 
 def _scalar(value: object) -> object:
@@ -122,7 +153,7 @@ def _scalar(value: object) -> object:
         msg = f"{value} is not a number that Home Assistant takes"
         raise ValueError(msg)
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        msg = f"the number {str(value)[:20]}… is too large"
+        msg = "a whole number is too large: Home Assistant's numbers have 64 bits"
         raise ValueError(msg)
     if isinstance(value, date):  # and datetime, which is one
         return value.isoformat()

@@ -55,6 +55,7 @@ def real_home_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home
 @pytest.fixture
 async def real_home(real_home_session: HomeAssistant) -> HomeAssistant:
     """Return the real Home Assistant, running, whatever the test before did to it."""
+    real_home_session.thaw()
     if real_home_session.pid is None:
         await real_home_session.start()
     return real_home_session

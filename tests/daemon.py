@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,15 +18,22 @@ import aiohttp
 
 OPEN_DOOR = "action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n"
 _PATIENCE = 15.0
+_GIVEN_OUT: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now, below those that the system gives out."""
-    for port in range(32000 + os.getpid() % 500, 32768):
+    """Return a port of 127.0.0.1 that is free, and that no call before this one has returned.
+
+    It is one below those that the system gives out, so that it stays free while otsd is down, and
+    chosen by chance, so that two runs of the tests at a time hardly ever choose the same.
+    """
+    while True:
+        port = random.randrange(10_000, 20_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port")
+            if port not in _GIVEN_OUT:
+                _GIVEN_OUT.add(port)
+                return port
 
 
 class Answer:
@@ -95,7 +103,10 @@ class Daemon:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        try:
+            await self.stop()
+        finally:
+            self.kill()
 
     def spawn(self, preexec: Any = None) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it."""
@@ -106,7 +117,7 @@ class Daemon:
                 stderr=log,
                 cwd=self.folder,
                 env={**os.environ, **self._environment},
-                preexec_fn=preexec,
+                preexec_fn=preexec,  # noqa: PLW1509 - it only sets limits
             )
         return self.process
 

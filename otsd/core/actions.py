@@ -148,6 +148,8 @@ def _calls(node: object) -> Iterator[Mapping[str, object]]:
             return
         if isinstance(node.get("action", node.get("service")), str):
             yield node
+        if isinstance(node.get("scene"), str):  # short for a call of scene.turn_on
+            yield {"action": "scene.turn_on", "target": {"entity_id": node["scene"]}}
         for key, value in node.items():
             if key not in _NOT_STEPS:
                 yield from _calls(value)

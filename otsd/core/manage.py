@@ -149,20 +149,21 @@ class Tokens:
             Conflict: the request's key came with another body before.
 
         """
-        if (action := self._store.action(wish.action)) is None:
-            raise NotFound("action", wish.action)
         now = truncate(self._now())
-        expires_at = _expiry(wish, action.defaults.expires_in, now)
-        _check_span(wish.valid_from, expires_at, now)
-        max_uses = action.defaults.max_uses if wish.max_uses is UNSET else wish.max_uses
 
         def make() -> Token:
+            # looked at only now: what was made for the same request stays the answer to it
+            if (action := self._store.action(wish.action)) is None:
+                raise NotFound("action", wish.action)
+            expires_at = _expiry(wish, action.defaults.expires_in, now)
+            _check_span(wish.valid_from, expires_at, now)
+            defaults = action.defaults
             return Token(
                 id=self._new_id(),
                 lookup=self._new_lookup(),
                 action=action.name,
                 comment=wish.comment,
-                max_uses=max_uses,
+                max_uses=defaults.max_uses if wish.max_uses is UNSET else wish.max_uses,
                 uses_taken=0,
                 round=0,
                 valid_from=wish.valid_from,
@@ -264,7 +265,7 @@ class Tokens:
         self._changes.tell(Subject.TOKEN, token_id)
 
     async def refund(self, submission_id: int) -> Submission:
-        """Give back the use of a submission that stayed spent; `Conflict` when it cannot come back."""
+        """Give back the use of a submission that stayed spent; `Conflict` when it cannot be."""
         submission = await self._store.refund(submission_id)
         self._changes.tell(Subject.TOKEN, submission.token_id)
         return submission

@@ -11,13 +11,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
-_UNITS = {
-    "d": timedelta(days=1),
-    "h": timedelta(hours=1),
-    "m": timedelta(minutes=1),
-    "s": timedelta(seconds=1),
-}
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
+_TIME = re.compile(r"[\dTWZ:.,+ -]+", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST = timedelta(days=36_500)
@@ -34,26 +30,21 @@ def parse_duration(text: str) -> timedelta:
     if not match or not any(match.groups()):
         msg = f"{text[:40]!r} is not a duration; write 90s, 15m, 2h, 7d or 1h30m"
         raise ValueError(msg)
-    length = sum(
-        (
-            int(count) * unit
-            for count, unit in zip(match.groups(), _UNITS.values(), strict=True)
-            if count
-        ),
-        timedelta(),
+    seconds = sum(
+        int(count or 0) * unit for count, unit in zip(match.groups(), _UNITS.values(), strict=True)
     )
-    if not length:
+    if not seconds:
         msg = "a duration must be longer than 0s"
         raise ValueError(msg)
-    if length > _LONGEST:
+    if seconds > _LONGEST.total_seconds():
         msg = f"{text[:40]!r} is too long; at most {_LONGEST.days}d"
         raise ValueError(msg)
-    return length
+    return timedelta(seconds=seconds)
 
 
 def format_duration(length: timedelta) -> str:
     """Write a duration so that `parse_duration` reads the same: ``7d``, ``1h30m``."""
-    left = timedelta(seconds=int(length.total_seconds()))
+    left = int(length.total_seconds())
     text = ""
     for letter, unit in _UNITS.items():
         count, left = divmod(left, unit)
@@ -70,11 +61,12 @@ def parse_time(text: str, zone: tzinfo) -> datetime:
 
     """
     text = text.strip()
+    # fromisoformat takes any letter between date and time, and a NUL at the end
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
     except ValueError:
         moment = None
-    # fromisoformat also takes bare dates, and "2026-12-01" could mean its beginning or its end
+    # it also takes bare dates, and "2026-12-01" could mean its beginning or its end
     if moment is None or len(text) <= len("2026-12-01"):
         msg = f"{text[:40]!r} is not a date and time; write 2026-12-01T18:00 or 2026-12-01T18:00Z"
         raise ValueError(msg)
@@ -106,6 +98,6 @@ def from_millis(millis: int) -> datetime:
 
 
 def isoformat(moment: datetime) -> str:
-    """UTC in ISO 8601: ``2026-12-01T18:00:00+00:00``, with milliseconds only where there are any."""
+    """UTC in ISO 8601: ``2026-12-01T18:00:00+00:00``, with milliseconds only where it has any."""
     moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")

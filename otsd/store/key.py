@@ -68,7 +68,10 @@ def load(directory: Path) -> InstanceKey | None:
     with suppress(ValueError):
         if len(secret := bytes.fromhex(text.decode("ascii", "replace").strip())) == _SIZE:
             return InstanceKey(secret)
-    msg = f"The key file {path} is damaged: it must hold 64 hexadecimal digits. Take it from a backup."
+    msg = (
+        f"The key file {path} is damaged: it must hold 64 hexadecimal digits. "
+        f"Take it from a backup."
+    )
     raise StartError(msg)
 
 

@@ -14,7 +14,7 @@ from otsd.core.tokens import Reason, Submission, SubmissionState, Token
 Row = tuple[Any, ...]
 
 TOKEN: Final = (
-    "id, lookup, action, comment, max_uses, uses_taken, round, valid_from, expires_at, "
+    "id, lookup, action, comment, max_uses, uses_taken, round, valid_from, expires_at, "  # noqa: S105 - columns, no password
     "created_at, created_by, last_used_at, revoked_at, paused, device"
 )
 SUBMISSION: Final = (

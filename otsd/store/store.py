@@ -58,6 +58,9 @@ _STATES: Final = {
     TokenState.ACTIVE: f"live AND {_ACTIVE_AT.format(':now')}",
 }
 
+# SQLite chooses a partial index only where its condition is repeated word for word
+_OF_INDEX: Final = "state <> 'executed'"
+
 
 def _reading(method: Callable[P, R]) -> Callable[P, R]:
     """Turn SQLite's errors into `StorageUnavailable`."""
@@ -166,7 +169,8 @@ class SqliteStore:
             token = rows.token(row)
             cursor = db.execute(
                 "INSERT INTO submissions (token, action, attempt, state, started_at, uses_left, "
-                "spent, round, remote_ip, user_agent) VALUES (?, ?, ?, 'running', ?, ?, 1, ?, ?, ?)",
+                "spent, round, remote_ip, user_agent) "
+                "VALUES (?, ?, ?, 'running', ?, ?, 1, ?, ?, ?)",
                 (
                     row[-1],
                     token.action,
@@ -212,7 +216,7 @@ class SqliteStore:
             left = db.execute(
                 f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
                 "JOIN tokens ON tokens.seq = submissions.token "
-                "WHERE state = 'running' ORDER BY submissions.id"
+                f"WHERE state = 'running' AND {_OF_INDEX} ORDER BY submissions.id"
             ).fetchall()
             for row in left:
                 submission = rows.submission(row)
@@ -268,9 +272,10 @@ class SqliteStore:
                 raise Conflict("action_exists", msg) from error
             return rows.action(row)
 
-        saved = await self._writer.write(work)
-        self._actions[saved.name] = saved
-        return saved
+        def kept(saved: Action) -> None:
+            self._actions[saved.name] = saved
+
+        return await self._writer.write(work, kept)
 
     async def delete_action(self, name: str, *, force: bool, now: datetime) -> int:
         def work(db: sqlite3.Connection) -> int:
@@ -295,9 +300,10 @@ class SqliteStore:
                 arguments,
             ).rowcount
 
-        revoked = await self._writer.write(work)
-        self._actions.pop(name, None)
-        return revoked
+        def kept(_: int) -> None:
+            self._actions.pop(name, None)
+
+        return await self._writer.write(work, kept)
 
     # -- tokens ----------------------------------------------------------------------------
 
@@ -399,15 +405,16 @@ class SqliteStore:
         if token is not None:
             conditions.append("submissions.token = (SELECT seq FROM tokens WHERE id = :token)")
         if state is not None:
-            # literally, not as a parameter: only so can SQLite choose the partial index
-            conditions.append(f"state = '{state.value}'")
+            conditions.append("state = :state")
+            if state is not SubmissionState.EXECUTED:
+                conditions.append(_OF_INDEX)
         if cursor is not None:
             conditions.append("submissions.id < :cursor")
         read = await self._read(
             f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
             "JOIN tokens ON tokens.seq = submissions.token "
             f"WHERE {' AND '.join(conditions)} ORDER BY submissions.id DESC LIMIT :limit",
-            {"token": token, "cursor": cursor, "limit": limit + 1},
+            {"token": token, "state": state, "cursor": cursor, "limit": limit + 1},
         )
         items = [rows.submission(row) for row in read[:limit]]
         return Page(items, items[-1].id if len(read) > limit else None)
@@ -660,9 +667,9 @@ def _blank(db: sqlite3.Connection, addresses_from: int) -> bool:
     row = db.execute("SELECT value FROM meta WHERE name = 'blanked'").fetchone()
     begin = int(bytes(row[0])) if row else 0
     old = db.execute(
-        "SELECT max(id), count(*) FROM (SELECT id FROM submissions WHERE id > ? "
-        "AND started_at < ? ORDER BY id LIMIT ?)",
-        (begin, addresses_from, _PRUNED_TOGETHER),
+        "SELECT max(id), count(*) FROM (SELECT id, started_at FROM submissions WHERE id > ? "
+        "ORDER BY id LIMIT ?) WHERE started_at < ?",
+        (begin, _PRUNED_TOGETHER, addresses_from),
     ).fetchone()
     db.execute(
         "UPDATE outbox SET payload = json_set(payload, '$.remote_ip', NULL, '$.user_agent', NULL) "

@@ -33,6 +33,7 @@ class _Job:
 
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
+    kept: Callable[[Any], None] | None = None
     result: Any = None
     error: BaseException | None = None
 
@@ -49,18 +50,21 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="otsd-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, work: Callable[[sqlite3.Connection], T], kept: Callable[[T], None] | None = None
+    ) -> T:
         """Run ``work`` in a transaction and return its result once that is on disk.
 
         What ``work`` raises is raised here, and what it had written is undone. The work is done
-        even if the caller is cancelled.
+        even if the caller is cancelled, and so is ``kept``, which is called on the event loop with
+        the result.
 
         Raises:
             StorageUnavailable: the disk did not take it; nothing was kept.
 
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(work, future))
+        self._queue.put(_Job(work, future, kept))
         return await future
 
     async def close(self) -> None:
@@ -93,20 +97,7 @@ class Writer:
         try:
             execute("BEGIN IMMEDIATE")
             for job in jobs:
-                execute("SAVEPOINT job")
-                try:
-                    job.result = job.work(self._connection)
-                except sqlite3.Error as error:
-                    job.error = StorageUnavailable(str(error))
-                    job.error.__cause__ = error
-                    self._note(error)
-                except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
-                    job.error = error
-                if job.error is not None:
-                    # on a full disk SQLite may have ended the whole transaction by itself, and
-                    # then this raises: nothing of the batch was kept
-                    execute("ROLLBACK TO job")
-                execute("RELEASE job")
+                self._run(job)
             execute("COMMIT")
         except sqlite3.Error as error:
             self._note(error)
@@ -122,6 +113,24 @@ class Writer:
                 self._failing = False
                 _log.warning("the store can write again")
 
+    def _run(self, job: _Job) -> None:
+        """Do one job; raises only when SQLite has ended the transaction of all."""
+        execute = self._connection.execute
+        execute("SAVEPOINT job")
+        try:
+            job.result = job.work(self._connection)
+        except sqlite3.Error as error:
+            job.error = StorageUnavailable(str(error))
+            job.error.__cause__ = error
+            self._note(error)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+            job.error = error
+        if job.error is not None:
+            # on a full disk SQLite may have ended the whole transaction by itself, and then this
+            # raises: nothing of the batch was kept
+            execute("ROLLBACK TO job")
+        execute("RELEASE job")
+
     def _note(self, error: sqlite3.Error) -> None:
         if not self._failing:
             self._failing = True
@@ -130,6 +139,8 @@ class Writer:
 
 def _answer(jobs: Sequence[_Job]) -> None:
     for job in jobs:
+        if job.error is None and job.kept is not None:
+            job.kept(job.result)
         if job.future.done():  # its caller was cancelled
             continue
         if job.error is not None:
