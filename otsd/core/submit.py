@@ -35,6 +35,7 @@ from otsd.core.errors import (
 from otsd.core.tokens import Outcome, Reason, SubmissionState, TokenState
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
 
     from otsd.core.actions import Action
@@ -238,6 +239,9 @@ class Submissions:
             claim = await self._store.claim(token.id, attempt, visitor, self._now())
         except OtsdError as error:
             attempted.refuse(error)
+        except Exception:
+            _log.exception("a use could not be taken, for a reason that nobody expected")
+            attempted.refuse(StorageUnavailable("an error that nobody expected"))
         else:
             if claim.submission.state is SubmissionState.RUNNING:
                 attempted.claim(claim.submission)
@@ -306,15 +310,7 @@ class Submissions:
                         outcome.state,
                         error,
                     )
-                    attempted.finish(
-                        replace(
-                            claim.submission,
-                            state=outcome.state,
-                            reason=outcome.reason,
-                            finished_at=finished_at,
-                            spent=not outcome.give_back,
-                        )
-                    )
+                    attempted.finish(_as_it_will_be(claim.submission, outcome, finished_at))
                 await asyncio.sleep(_SETTLE_AGAIN_AFTER)
             else:
                 break
@@ -328,3 +324,18 @@ class Submissions:
         )
         self._changes.tell(Subject.SUBMISSION, submission.id)
         self._changes.tell(Subject.TOKEN, submission.token_id)
+
+
+def _as_it_will_be(submission: Submission, outcome: Outcome, finished_at: datetime) -> Submission:
+    """Return what the store will say once it can write."""
+    left = submission.uses_left
+    return replace(
+        submission,
+        state=outcome.state,
+        reason=outcome.reason,
+        finished_at=finished_at,
+        uses_left=left + 1 if outcome.give_back and left is not None else left,
+        spent=not outcome.give_back,
+        error=outcome.error,
+        context_id=outcome.context_id,
+    )

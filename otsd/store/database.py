@@ -235,6 +235,11 @@ def _explain(path: Path, error: sqlite3.Error) -> str:
         return _damaged(path, error)
     if name.startswith("SQLITE_FULL"):
         return f"The disk of {path.parent} is full: free some space and start otsd again."
+    if name.startswith("SQLITE_IOERR"):
+        return (
+            f"The disk of {path.parent} is full or failing ({error}): free some space, or check "
+            f"the disk, and start otsd again."
+        )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"The database {path} cannot be written ({error}): check its owner and the disk."
     return f"The database {path} cannot be opened: {error}."

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import resource
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -116,7 +118,12 @@ def _without_the_powers_of_root() -> None:
         ctypes.CDLL(None).prctl(24, power, 0, 0, 0)
 
 
-def start_as_anybody(directory: Path) -> subprocess.CompletedProcess[str]:
+def _without_room() -> None:
+    # no file may grow, as on a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def start(directory: Path, preexec: Callable[[], None]) -> subprocess.CompletedProcess[str]:
     code = (
         "import pathlib, sys; from otsd.store import database; d = pathlib.Path(sys.argv[1])\n"
         "with database.held(d): database.prepare(d, database.schemas())"
@@ -126,13 +133,13 @@ def start_as_anybody(directory: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=_without_the_powers_of_root,
+        preexec_fn=preexec,
     )
 
 
 def test_a_read_only_directory_is_named(directory: Path) -> None:
     directory.mkdir(mode=0o500)
-    ended = start_as_anybody(directory)
+    ended = start(directory, _without_the_powers_of_root)
     assert "StartError" in ended.stderr
     assert "cannot be written: Permission denied. Check the owner" in ended.stderr
     assert list(directory.iterdir()) == []
@@ -143,7 +150,7 @@ def test_a_used_directory_that_became_read_only_is_named_and_left_alone(used: Pa
         path.chmod(0o400)
     used.chmod(0o500)
     before = {path.name: path.read_bytes() for path in used.iterdir()}
-    ended = start_as_anybody(used)
+    ended = start(used, _without_the_powers_of_root)
     assert "StartError" in ended.stderr
     assert "cannot be written: Permission denied" in ended.stderr
     assert {path.name: path.read_bytes() for path in used.iterdir()} == before
@@ -151,10 +158,27 @@ def test_a_used_directory_that_became_read_only_is_named_and_left_alone(used: Pa
 
 def test_a_directory_that_cannot_be_entered_is_named(used: Path) -> None:
     used.chmod(0)
-    ended = start_as_anybody(used)
+    ended = start(used, _without_the_powers_of_root)
     used.chmod(0o700)
     assert "StartError" in ended.stderr
     assert "cannot be used: Permission denied" in ended.stderr
+
+
+def test_a_disk_that_is_full_at_start_is_told_and_costs_nothing(used: Path) -> None:
+    before = dumped(used / "otsd.db")
+    ended = start(used, _without_room)
+    assert "StartError" in ended.stderr
+    assert "is full or failing" in ended.stderr
+    assert "free some space" in ended.stderr
+    assert dumped(used / "otsd.db") == before
+    prepare(used)
+
+
+def test_a_disk_that_is_full_at_the_first_start_leaves_no_obstacle(directory: Path) -> None:
+    ended = start(directory, _without_room)
+    assert "StartError" in ended.stderr
+    assert str(directory) in ended.stderr
+    prepare(directory)
 
 
 def test_a_database_that_is_a_directory_is_named(used: Path) -> None:
