@@ -239,7 +239,7 @@ class Submissions:
             claim = await self._store.claim(token.id, attempt, visitor, self._now())
         except OtsdError as error:
             attempted.refuse(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whoever waits must be answered
             _log.exception("a use could not be taken, for a reason that nobody expected")
             attempted.refuse(StorageUnavailable("an error that nobody expected"))
         else:

@@ -114,7 +114,7 @@ class Speaker:
         token = error.token
         match error.state:
             case TokenState.EXPIRED:
-                when = self.moment(token.expires_at or self.now)
+                when = self.bound(token.expires_at or self.now)
                 return Answer(410, "expired", "This link has expired", f"It was good until {when}.")
             case TokenState.USED_UP:
                 used = token.last_used_at
@@ -128,7 +128,7 @@ class Speaker:
                     "Whoever gave it to you can switch it on again.",
                 )
             case TokenState.SCHEDULED:
-                when = self.moment(token.valid_from or self.now)
+                when = self.bound(token.valid_from or self.now)
                 return Answer(
                     403,
                     "not_yet_valid",
@@ -196,6 +196,10 @@ class Speaker:
             return f"on {local:%A} at {clock}"
         year = f" {local.year}" if local.year != today.year else ""
         return f"on {local.day} {local:%B}{year} at {clock}"
+
+    def bound(self, moment: datetime) -> str:
+        """Say when, after "until" or "from": "20:15", "Monday at 09:00"."""
+        return self.moment(moment).removeprefix("at ").removeprefix("on ")
 
     def _seconds_until(self, moment: datetime | None) -> int | None:
         if moment is None:

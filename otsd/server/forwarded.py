@@ -8,6 +8,7 @@ the visitor's. Nothing to the left of it means anything.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 def visitor_address(peer: str, headers: Iterable[str], trusted: Sequence[IPNetwork]) -> str:
     """Return the address of whoever is behind ``peer``; ``headers`` in the order they came."""
+    if not trusted:
+        return _normal(peer)
     address = _parse(peer)
-    if address is None or not trusted or not _is_trusted(address, trusted):
-        return str(address or peer)
+    if address is None or not _is_trusted(address, trusted):
+        return _normal(peer)
     hops = [hop.strip() for header in headers for hop in header.split(",")]
     for hop in reversed(hops):
         behind = _parse(hop)
@@ -31,6 +34,11 @@ def visitor_address(peer: str, headers: Iterable[str], trusted: Sequence[IPNetwo
         if not _is_trusted(address, trusted):
             break
     return str(address)
+
+
+@lru_cache(1024)
+def _normal(peer: str) -> str:
+    return str(_parse(peer) or peer)
 
 
 def _is_trusted(address: IPAddress, trusted: Sequence[IPNetwork]) -> bool:

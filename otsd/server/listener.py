@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import resource
 import traceback
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
@@ -26,91 +29,138 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-MOST_CONNECTIONS: Final = 1_000
-_REQUEST_DEADLINE: Final = 10.0
-_RESPONSE_DEADLINE: Final = 30.0
-_IDLE: Final = 10.0
+_DEADLINE: Final = timedelta(seconds=10)
+_RESPONSE_DEADLINE: Final = timedelta(seconds=30)
+_MOST_CONNECTIONS: Final = 1_000
+# as many as asyncio accepts at once, before it tells us of the first
+_BACKLOG: Final = 128
 # the database, the other listeners, Home Assistant, a broker, and some to spare
-_FILES_FOR_OTHERS: Final = 100
+_FILES_FOR_OTHERS: Final = 72
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may take; ``connections`` is how many of them there may be."""
+
+    request: timedelta = _DEADLINE
+    """From the connection, or the answer before, until a request is complete."""
+    response: timedelta = _RESPONSE_DEADLINE
+    """Until the client has taken an answer."""
+    connections: int = _MOST_CONNECTIONS
+
+
 class Connections:
-    """Counts the connections of a listener and refuses one too many."""
+    """Bounds the connections of a listener: one too many costs the one that waited longest.
+
+    To refuse the newest would let anybody who holds the bound open keep everybody else out; a
+    visitor's request is complete within a moment, and then its connection waits no more.
+    """
 
     def __init__(self, most: int) -> None:
         """Take the bound."""
         self._most = most
         self._open = 0
+        self._waiting: dict[Connection, None] = {}
         self._reported = False
 
-    def admit(self) -> bool:
-        """Count one more; ``False`` when it must be closed."""
+    def enter(self, connection: Connection) -> None:
+        """Count one more, which waits for its request."""
         self._open += 1
-        if self._open > self._most and not self._reported:
+        self._waiting[connection] = None
+        if self._open <= self._most:
+            return
+        if not self._reported:
             self._reported = True
-            _log.warning("%d connections are open; more are refused", self._most)
-        return self._open <= self._most
+            _log.warning("%d connections are open; those that wait longest are closed", self._most)
+        longest = next(iter(self._waiting))
+        del self._waiting[longest]
+        longest.abort()
 
-    def leave(self) -> None:
+    def leave(self, connection: Connection) -> None:
         """Count one less."""
         self._open -= 1
+        self._waiting.pop(connection, None)
         if self._open < self._most // 2:
             self._reported = False
 
+    def answering(self, connection: Connection) -> None:
+        """Hear that one has a request."""
+        self._waiting.pop(connection, None)
+
+    def waiting(self, connection: Connection) -> None:
+        """Hear that one waits for its next request."""
+        self._waiting[connection] = None
+
 
 class Connection(web.RequestHandler):
-    """aiohttp's side of one connection, with deadlines."""
+    """aiohttp's side of one connection, with deadlines.
+
+    The request's deadline runs whenever there is no complete request, also while the connection
+    is idle; the response's, while the client takes the answer.
+    """
 
     def __init__(
-        self, server: web.Server, connections: Connections, fallback: Callable[[int], web.Response]
+        self,
+        server: web.Server,
+        connections: Connections,
+        limits: Limits,
+        fallback: Callable[[int], web.Response],
     ) -> None:
-        """Take aiohttp's server, the bound, and what makes an answer from a bare status."""
-        loop = asyncio.get_running_loop()
+        """Take aiohttp's server, the bounds, and what makes an answer from a bare status."""
         super().__init__(
             server,
-            loop=loop,
-            keepalive_timeout=_IDLE,
-            lingering_time=_REQUEST_DEADLINE,
+            loop=asyncio.get_running_loop(),
+            # ours comes first
+            keepalive_timeout=2 * limits.request.total_seconds(),
+            lingering_time=limits.request.total_seconds(),
             access_log=cast("Any", None),
             logger=_log,
             auto_decompress=False,
         )
         self._connections = connections
+        self._request_time = limits.request.total_seconds()
+        self._response_time = limits.response.total_seconds()
         self._fallback = fallback
-        self._clock = loop
+        self._clock = asyncio.get_running_loop()
+        # One timer looks again and again whether the time is over: a timer for each request would
+        # cost more than the rest of this class.
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
         self._is_answering = False
+        self._body: StreamReader | None = None
 
     # -- deadlines ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the first request's time, or refuse the connection."""
+        """Begin the first request's time."""
+        # an answer counts as sent when nothing of it is left here, so that closing never waits
+        cast("asyncio.Transport", transport).set_write_buffer_limits(0)
         super().connection_made(transport)
-        self._start_timer()
-        if not self._connections.admit():
-            self._abort()
+        self._due = self._clock.time() + self._request_time
+        self._look()
+        self._connections.enter(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it out."""
-        self._stop_timer()
-        self._connections.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connections.leave(self)
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Begin a request's time with its first byte."""
-        if self._timer is None and not self._is_answering:
-            self._start_timer()
-        super().data_received(data)
 
     def request_begins(self, payload: StreamReader) -> None:
         """Hear that the head is complete; the time runs until the body is, too."""
         self._is_answering = True
-        if payload.is_eof():
-            self._stop_timer()
-        else:
-            payload.on_eof(self._stop_timer)
+        self._connections.answering(self)
+        self._body = payload
+        payload.on_eof(self._body_ended)
+        self._notice_broken_body()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        super().data_received(data)
+        self._notice_broken_body()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -121,25 +171,39 @@ class Connection(web.RequestHandler):
             resp = self._fallback(resp.status)
             if keep_alive is False:
                 resp.force_close()
+        body_due = self._due
+        self._due = self._clock.time() + self._response_time
         try:
-            async with asyncio.timeout(_RESPONSE_DEADLINE):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:  # a client that does not read
-            self._abort()
-            return resp, True
+            return await super().finish_response(request, resp, start_time)
         finally:
             self._is_answering = False
+            # either the rest of the body is still to come, or the next request
+            self._due = min(body_due, self._clock.time() + self._request_time)
+            if self.transport is not None:
+                self._connections.waiting(self)
 
-    def _start_timer(self) -> None:
-        self._stop_timer()
-        self._timer = self._clock.call_later(_REQUEST_DEADLINE, self._abort)
+    def _body_ended(self) -> None:
+        self._body = None
+        # it may have been answered before it ended
+        self._due = math.inf if self._is_answering else self._clock.time() + self._request_time
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _notice_broken_body(self) -> None:
+        # Something after a body that has not ended is aiohttp's note that it cannot be parsed on;
+        # whoever waits for the rest of the body is not told.
+        if self._body is not None and self._messages:
+            self._body.set_exception(web.RequestPayloadError("the body is not in order"))
+            self._body = None
 
-    def _abort(self) -> None:
+    def _look(self) -> None:
+        now = self._clock.time()
+        if now >= self._due:
+            self.abort()
+        else:
+            again = min(self._due, now + min(self._request_time, self._response_time))
+            self._timer = self._clock.call_at(again, self._look)
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is still to be read or sent."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -154,7 +218,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what aiohttp cannot parse, or what failed beneath our own handlers."""
         if status >= web.HTTPInternalServerError.status_code:
-            log_unexpected(exc)
+            _log_fault(exc)
         if request.writer.output_size > 0:
             msg = "an answer was begun already"
             raise ConnectionError(msg)
@@ -165,10 +229,15 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401, ARG002 - aiohttp's
         """Log no message of aiohttp's, which may quote the request."""
         error = kw.get("exc_info")
-        log_unexpected(error if isinstance(error, BaseException) else None)
+        _log_fault(error if isinstance(error, BaseException) else None)
 
     def log_debug(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401
         """Log nothing of what aiohttp says of single connections."""
+
+
+def _log_fault(error: BaseException | None) -> None:
+    if not isinstance(error, (ConnectionError, web.RequestPayloadError)):  # the client went away
+        log_unexpected(error)
 
 
 def log_unexpected(error: BaseException | None) -> None:
@@ -183,6 +252,7 @@ async def listening(
     host: str,
     port: int,
     fallback: Callable[[int], web.Response],
+    limits: Limits = Limits(),
 ) -> AsyncIterator[int]:
     """Serve an application on an address while the block runs; yields the port.
 
@@ -208,13 +278,13 @@ async def listening(
         return make_request(message, payload, protocol, writer, task)
 
     server.request_factory = begin_request
-    connections = Connections(_bound())
+    connections = Connections(_bound(limits.connections))
     try:
         sockets = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, connections, fallback),
+            lambda: Connection(server, connections, limits, fallback),
             host,
             port,
-            backlog=512,
+            backlog=_BACKLOG,
             reuse_address=True,
         )
     except OSError as error:
@@ -228,13 +298,13 @@ async def listening(
         await runner.cleanup()
 
 
-def _bound() -> int:
+def _bound(wanted: int) -> int:
     """Raise the limit of open files as far as it goes, and stay below it."""
+    others = _BACKLOG + _FILES_FOR_OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + _FILES_FOR_OTHERS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted + others:
+        soft = wanted + others if hard == resource.RLIM_INFINITY else min(wanted + others, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(min(MOST_CONNECTIONS, soft - _FILES_FOR_OTHERS), 10)
+        return wanted
+    return max(min(wanted, soft - others), 10)

@@ -12,11 +12,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 from otsd.core.errors import (
     BadRequest,
@@ -46,6 +48,11 @@ _API: Final = "/api/public/"
 _USER_AGENT_LENGTH: Final = 256
 # a finished attempt that is looked at again after this is shown as one that was done before
 _REPLAY_AFTER: Final = timedelta(seconds=15)
+
+_REMEMBERED_ANSWERS: Final = 128
+_HTML: Final = "text/html; charset=utf-8"
+_PLAIN: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 
 _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
@@ -90,18 +97,22 @@ class VisitorSite:
     ) -> None:
         """Take the parts and load the pages."""
         self._site = site
+        # links are written with the path as it is encoded, and aiohttp routes by what it says
+        self._root = URL(site.root, encoded=True).path_safe
         self._submissions = submissions
         self._home = home
         self._now = now
         self._throttle = throttle
         self._pages = Pages(title=site.title, contact=site.contact, root=site.root)
+        # an unknown code must cost little: guessing is the one thing that anybody can do for ever
+        self._page_body = lru_cache(_REMEMBERED_ANSWERS)(self._render_page)
+        self._error_body = lru_cache(_REMEMBERED_ANSWERS)(_render_error)
         self._headers = {**_HEADERS, "Content-Security-Policy": self._pages.policy}
 
     def application(self) -> web.Application:
         """Return the application: every route there is, at ``/`` and below the base URL's path."""
         application = web.Application(middlewares=[self._guard], client_max_size=LARGEST_BODY)
-        roots = {"", self._site.root}
-        for root in sorted(roots):
+        for root in sorted({"", self._root}):
             application.router.add_get(f"{root}/", self.page)
             application.router.add_post(f"{root}/", self.post)
             if root:
@@ -114,7 +125,7 @@ class VisitorSite:
 
     def fallback(self, status: int) -> web.Response:
         """Answer in place of aiohttp, when all that is known is a status."""
-        return self._text(status, f"{status}\n", "text/plain")
+        return self._text(status, f"{status}\n", _PLAIN)
 
     # -- handlers ----------------------------------------------------------------------------
 
@@ -124,12 +135,14 @@ class VisitorSite:
         code = query.get("token", "")
         if not code:
             return self._text(200, self._pages.form())
-        found = self._submissions.find(code)
-        if (attempt := query.get("attempt")) is not None:
+        if attempt := query.get("attempt"):
             _check_attempt(attempt)
+        found = self._submissions.find(code)
+        if attempt:
             submission = await self._submissions.attempt(found.token, attempt, _PATIENCE)
             if submission is not None:
-                return self._outcome_page(found, code, submission)
+                # found anew: the use of one that was waited for may have come back
+                return self._outcome_page(self._submissions.find(code), code, submission)
         try:
             action = self._submissions.check(found)
         except OtsdError as error:
@@ -141,7 +154,7 @@ class VisitorSite:
                 title=action.title,
                 comment=token.comment,
                 uses=_uses(token.uses_left),
-                expires=speaker.moment(token.expires_at) if token.expires_at else None,
+                expires=speaker.bound(token.expires_at) if token.expires_at else None,
                 expires_iso=isoformat(token.expires_at) if token.expires_at else None,
                 offer=_offer(code),
             ),
@@ -156,8 +169,12 @@ class VisitorSite:
         try:
             await self._submissions.submit(found, attempt, self._visitor(request))
         except OtsdError as error:
-            return self._refusal_page(error, found)
-        response = self._text(303, "", "text/plain")
+            response = self._refusal_page(error, found)
+            if "Refresh" in response.headers:
+                # without an address it would be this one, which is nobody's link
+                response.headers["Refresh"] += f"; url={self._site.root}/?token={quote(code)}"
+            return response
+        response = self._text(303, "", _PLAIN)
         response.headers["Location"] = (
             f"{self._site.root}/?token={quote(code)}&attempt={quote(attempt)}"
         )
@@ -206,7 +223,7 @@ class VisitorSite:
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Say that the process serves."""
-        return self._text(200, "ok\n", "text/plain")
+        return self._text(200, "ok\n", _PLAIN)
 
     # -- from errors to answers --------------------------------------------------------------
 
@@ -226,7 +243,11 @@ class VisitorSite:
             if error.status == web.HTTPRequestEntityTooLarge.status_code:
                 response.force_close()
             return response
-        except (ConnectionError, web.RequestPayloadError, asyncio.CancelledError):
+        except web.RequestPayloadError:  # a chunk that is none, or a client that went away
+            response = self._say(request, _http_answer(400))
+            response.force_close()
+            return response
+        except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - logged without its text, which may hold a code
             log_unexpected(error)
@@ -240,9 +261,13 @@ class VisitorSite:
         return error
 
     def _say(self, request: web.Request, answer: Answer) -> web.Response:
-        if request.path.startswith((_API, f"{self._site.root}{_API}")):
+        if request.rel_url.path_safe.startswith((_API, f"{self._root}{_API}")):
             return self._error(answer)
-        return self._answer_page(answer, tone="bad", show_contact=answer.status != 400)  # noqa: PLR2004
+        page = self._answer(answer.status, self._page_body(answer), _HTML)
+        response = self._looking_again(page, answer)
+        if request.method == "POST":  # a browser would look again at an address without a link
+            response.headers.pop("Refresh", None)
+        return response
 
     def _refusal_page(self, error: OtsdError, found: Found) -> web.Response:
         answer = self._speaker().refusal(error)
@@ -256,20 +281,21 @@ class VisitorSite:
 
     def _outcome_page(self, found: Found, code: str, submission: Submission) -> web.Response:
         answer = self._speaker().outcome(submission)
-        action = self._action_again(found, submission)
+        finished_at = submission.finished_at
+        action = self._action_again(found) if finished_at else None
+        is_replay = finished_at is not None and self._now() - finished_at >= _REPLAY_AFTER
         tone = {
             SubmissionState.RUNNING: "wait",
             SubmissionState.EXECUTED: "good",
         }.get(submission.state, "bad")
-        is_replay = action is not None
         response = self._answer_page(
             answer,
             tone=tone,
             headline="Already done" if is_replay and tone == "good" else None,
             title=action.title if action else None,
             comment=found.token.comment,
-            offer=_offer(code) if is_replay else None,
-            uses=None if tone == "wait" else _uses(found.token.uses_left),
+            offer=_offer(code) if action else None,
+            uses=_uses(found.token.uses_left) if finished_at else None,
             show_contact=tone == "bad",
         )
         # some proxies put a page of their own in place of the bodies of 502 and 504
@@ -279,11 +305,8 @@ class VisitorSite:
             response.headers.pop("Refresh", None)
         return response
 
-    def _action_again(self, found: Found, submission: Submission) -> Action | None:
-        """Return the action if this attempt was over a while ago and there is another use."""
-        finished_at = submission.finished_at
-        if finished_at is None or self._now() - finished_at < _REPLAY_AFTER:
-            return None
+    def _action_again(self, found: Found) -> Action | None:
+        """Return the action if there is another use of it now."""
         try:
             return self._submissions.check(found)
         except OtsdError:
@@ -318,40 +341,50 @@ class VisitorSite:
     ) -> web.Response:
         shown: dict[str, Any] = dict.fromkeys(("headline", "title", "comment", "offer", "uses"))
         page = self._pages.answer(answer, **(shown | facts), tone=tone, show_contact=show_contact)
-        response = self._text(answer.status, page)
-        if answer.retry_after is not None:
-            if answer.status in (429, 503):
-                response.headers["Retry-After"] = str(answer.retry_after)
-            if answer.status != 429:  # noqa: PLR2004 - a page must not knock for whoever was throttled
-                # works without JavaScript, and keeps the address, which has the attempt
-                response.headers["Refresh"] = str(min(answer.retry_after, 3600))
-        return response
+        return self._looking_again(self._text(answer.status, page), answer)
+
+    def _looking_again(self, page: web.Response, answer: Answer) -> web.Response:
+        # works without JavaScript, and keeps the address, which has the attempt; but the page of
+        # whoever was throttled must not knock by itself
+        if answer.retry_after is not None and answer.status != 429:  # noqa: PLR2004
+            page.headers["Refresh"] = str(min(answer.retry_after, 3600))
+        return _retrying(page, answer)
+
+    def _render_page(self, answer: Answer) -> bytes:
+        """Render the page of an answer that is the same for everybody."""
+        facts: dict[str, Any] = dict.fromkeys(("headline", "title", "comment", "offer", "uses"))
+        is_ours = answer.status != 400  # noqa: PLR2004 - whoever sent that needs no owner
+        return self._pages.answer(answer, **facts, tone="bad", show_contact=is_ours).encode()
 
     def _error(self, answer: Answer) -> web.Response:
-        response = self._json(
-            answer.status, None, error=f"{answer.headline}. {answer.text}", code=answer.code
-        )
-        if answer.retry_after is not None and answer.status in (429, 503):
-            response.headers["Retry-After"] = str(answer.retry_after)
-        return response
+        return _retrying(self._answer(answer.status, self._error_body(answer), _JSON), answer)
 
-    def _json(self, status: int, response: object, **error: str) -> web.Response:
-        body: Mapping[str, object] = {**error, "response": response}
-        return PublicResponse(
-            status=status,
-            body=json.dumps(body, ensure_ascii=False).encode(),
-            content_type="application/json",
-            headers=CIMultiDict(self._headers),
-        )
+    def _json(self, status: int, response: object) -> web.Response:
+        return self._answer(status, _dump({"response": response}), _JSON)
 
-    def _text(self, status: int, text: str, content_type: str = "text/html") -> web.Response:
-        return PublicResponse(
-            status=status,
-            text=text,
-            content_type=content_type,
-            charset="utf-8",
-            headers=CIMultiDict(self._headers),
-        )
+    def _text(self, status: int, text: str, content_type: str = _HTML) -> web.Response:
+        return self._answer(status, text.encode(), content_type)
+
+    def _answer(self, status: int, body: bytes, content_type: str) -> web.Response:
+        headers = CIMultiDict(self._headers)
+        headers["Content-Type"] = content_type
+        return PublicResponse(status=status, body=body, headers=headers)
+
+
+def _retrying(response: web.Response, answer: Answer) -> web.Response:
+    if answer.retry_after is not None and answer.status in (429, 503):
+        response.headers["Retry-After"] = str(answer.retry_after)
+    return response
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _render_error(answer: Answer) -> bytes:
+    """Render an error in the envelope of the One Time Service add-on."""
+    sentence = f"{answer.headline}. {answer.text}".rstrip()
+    return _dump({"error": sentence, "code": answer.code, "response": None})
 
 
 def _single(pairs: Any) -> dict[str, str]:  # noqa: ANN401
