@@ -62,7 +62,7 @@ async def _main(turns: int, seconds: int) -> int:
                 figures["call"].append((await calls(client, 1, 100 * seconds)).median)
                 figures["calls"].append((await calls(client, 64, 1_500 * seconds)).rate)
                 figures["http"].append((await wrk(bare_url, 1, seconds)).median)
-                figures["https"].append((await wrk(bare_url, 32, seconds)).rate)
+                figures["https"].append((await wrk(bare_url, 32, seconds, "wrong_codes.lua")).rate)
                 figures["commit"].append(commit(folder / "bare.db", _ROWS))
                 pair = [("one", ten), ("million", million)]
                 for key, url in pair if turn % 2 else reversed(pair):

@@ -12,7 +12,8 @@ async def _answer(_: web.Request) -> web.Response:
 
 async def _main(port: int) -> None:
     application = web.Application()
-    application.router.add_route("*", "/", _answer)
+    for path in ("/", "/api/public/token/details"):
+        application.router.add_route("*", path, _answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()

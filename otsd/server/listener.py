@@ -16,7 +16,7 @@ import traceback
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from aiohttp import web
 
@@ -38,6 +38,9 @@ _BACKLOG: Final = 128
 _FILES_FOR_OTHERS: Final = 72
 
 _log = logging.getLogger(__name__)
+
+Fallback: TypeAlias = "Callable[[web.BaseRequest, web.StreamResponse], web.Response]"
+"""What answers in place of aiohttp's own answer, of which the status and the headers count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,9 @@ class Connection(web.RequestHandler):
         server: web.Server,
         connections: Connections,
         limits: Limits,
-        fallback: Callable[[int], web.Response],
+        fallback: Fallback,
     ) -> None:
-        """Take aiohttp's server, the bounds, and what makes an answer from a bare status."""
+        """Take aiohttp's server, the bounds, and what answers in place of aiohttp."""
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -168,7 +171,7 @@ class Connection(web.RequestHandler):
         """Send the answer; one that aiohttp made by itself is replaced by one of ours."""
         if not getattr(resp, "is_ours", False):
             keep_alive = resp.keep_alive
-            resp = self._fallback(resp.status)
+            resp = self._fallback(request, resp)
             if keep_alive is False:
                 resp.force_close()
         body_due = self._due
@@ -222,7 +225,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             msg = "an answer was begun already"
             raise ConnectionError(msg)
-        answer = self._fallback(status)
+        answer = self._fallback(request, web.Response(status=status))
         answer.force_close()
         return answer
 
@@ -251,7 +254,7 @@ async def listening(
     application: web.Application,
     host: str,
     port: int,
-    fallback: Callable[[int], web.Response],
+    fallback: Fallback,
     limits: Limits = Limits(),
 ) -> AsyncIterator[int]:
     """Serve an application on an address while the block runs; yields the port.
