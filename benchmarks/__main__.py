@@ -88,7 +88,7 @@ async def _main(turns: int, seconds: int) -> int:
 @asynccontextmanager
 async def _bare_http() -> AsyncIterator[str]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_http", str(port)])  # noqa: ASYNC220, S603
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare_http", str(port)])
     try:
         url = f"http://127.0.0.1:{port}/"
         async with aiohttp.ClientSession() as http:
@@ -96,7 +96,7 @@ async def _bare_http() -> AsyncIterator[str]:
             async def answers() -> bool:
                 try:
                     async with http.get(url) as response:
-                        return response.status == 200  # noqa: PLR2004
+                        return response.status == 200
                 except aiohttp.ClientError:
                     return False
 
@@ -135,7 +135,7 @@ async def _is_quiet(*daemons: Daemon) -> bool:
 
 
 def _memory(daemon: Daemon) -> float:
-    assert daemon.process is not None  # noqa: S101 - it runs
+    assert daemon.process is not None
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
@@ -151,7 +151,7 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             f"{middle['http'] * 1e3:.2f}, two commits {2e3 * middle['commit']:.2f}",
             middle["one"] / parts,
             "at most 2",
-            middle["one"] / parts <= 2,  # noqa: PLR2004
+            middle["one"] / parts <= 2,
         ),
         (
             "submissions, 64 at once",
@@ -159,7 +159,7 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             f"{middle['calls']:,.0f} calls/s",
             middle["at once"] / middle["calls"],
             "at least 0.35",
-            middle["at once"] / middle["calls"] >= 0.35 and not sum(figures["failures"]),  # noqa: PLR2004
+            middle["at once"] / middle["calls"] >= 0.35 and not sum(figures["failures"]),
         ),
         (
             "wrong codes, from many addresses",
@@ -167,7 +167,7 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             f"{middle['https']:,.0f} requests/s",
             middle["wrong"] / middle["https"],
             "at least 0.7",
-            middle["wrong"] / middle["https"] >= 0.7,  # noqa: PLR2004
+            middle["wrong"] / middle["https"] >= 0.7,
         ),
         (
             "submission, p50, with 1,000,000 tokens",
@@ -175,7 +175,7 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             f"with few tokens {middle['one'] * 1e3:.2f} ms",
             middle["million"] / middle["one"],
             "at most 1.2",
-            middle["million"] / middle["one"] <= 1.2,  # noqa: PLR2004
+            middle["million"] / middle["one"] <= 1.2,
         ),
         (
             "start with 1,000,000 tokens",
@@ -191,7 +191,7 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             "",
             middle["memory"],
             "at most 80 MB",
-            middle["memory"] <= 80,  # noqa: PLR2004
+            middle["memory"] <= 80,
         ),
     ]
     lines = [
