@@ -280,16 +280,18 @@ async def _control_socket(path: Path, application: web.Application) -> AsyncIter
             f"{_LONGEST_SOCKET_PATH}: choose a shorter storage.directory."
         )
         raise StartError(msg)
-    path.unlink(missing_ok=True)  # the lock on the directory is ours, so nobody listens on it
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:
-        await web.UnixSite(runner, path.absolute(), backlog=_BACKLOG).start()
-        path.chmod(0o600)
+        try:
+            path.unlink(missing_ok=True)  # the lock on the directory is ours: nobody listens on it
+            await web.UnixSite(runner, path.absolute(), backlog=_BACKLOG).start()
+            path.chmod(0o600)
+        except OSError as error:
+            msg = f"The control socket {path} cannot be made: {error.strerror}."
+            raise StartError(msg) from error
         yield
-    except OSError as error:
-        msg = f"The control socket {path} cannot be made: {error.strerror}."
-        raise StartError(msg) from error
     finally:
         await runner.cleanup()
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from otsd import actionfile
 from otsd.core.actions import NAME, Action, Defaults
@@ -179,10 +180,24 @@ def read(body: type[Body], text: bytes | str, zone: tzinfo) -> Body:
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         code = "bad_json" if details[0]["type"] == "json_invalid" else "invalid"
-        faults = [
-            Fault(tuple(detail["loc"]), detail["msg"].removeprefix(_PREFIX)) for detail in details
-        ]
+        faults = [Fault(tuple(detail["loc"]), _in_our_words(detail)) for detail in details]
         raise Invalid(faults, code) from error
+
+
+_WORDS: Final = {
+    "missing": "this is needed",
+    "extra_forbidden": "there is no such key",
+    "string_type": "this must be text",
+    "int_type": "this must be a whole number",
+    "bool_type": "this must be true or false",
+    "string_too_long": f"at most {COMMENT_LENGTH} characters",
+    "greater_than_equal": f"this must be from 1 to {MOST_USES}",
+    "less_than_equal": f"this must be from 1 to {MOST_USES}",
+}
+
+
+def _in_our_words(detail: ErrorDetails) -> str:
+    return _WORDS.get(detail["type"], detail["msg"].removeprefix(_PREFIX))
 
 
 # -- what programs get -----------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_the_repository_names_no_machine_and_no_registry() -> None:
     ).stdout.split("\n")
     unwanted = re.compile(
         r"--index-url|--extra-index|--find-links|pythonhosted|pypi\.org/simple|registry\.npm|"
-         r"/(?:root|work|home/[a-z]+)/[a-z.]"
+        r"/(?:root|work|home/[a-z]+)/[a-z.]"
     )
     found = [
         f"{name}:{number}: {line.strip()[:80]}"

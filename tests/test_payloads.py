@@ -86,22 +86,13 @@ def test_everything_of_a_wish_is_read() -> None:
 def test_uses_are_a_whole_number_and_nothing_like_one(value: str) -> None:
     found = faults(MintToken, f'{{"action": "a", "max_uses": {value}}}')
     assert [loc for loc, _ in found] == [("max_uses",)]
-    assert "integer" in found[0][1]
+    assert found[0][1] == "this must be a whole number"
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("0", "greater than or equal to 1"),
-        ("-1", "greater than or equal to 1"),
-        ("1000000001", "less than or equal to 1000000000"),
-        ("1" + "0" * 30, "less than or equal to 1000000000"),
-        ("-1" + "0" * 30, "greater than or equal to 1"),
-    ],
-)
-def test_uses_have_bounds(value: str, words: str) -> None:
+@pytest.mark.parametrize("value", ["0", "-1", "1000000001", "1" + "0" * 30, "-1" + "0" * 30])
+def test_uses_have_bounds(value: str) -> None:
     assert faults(MintToken, f'{{"action": "a", "max_uses": {value}}}') == [
-        (("max_uses",), f"Input should be {words}")
+        (("max_uses",), "this must be from 1 to 1000000000")
     ]
 
 
@@ -210,7 +201,7 @@ def test_what_is_no_object_is_refused(text: str) -> None:
     "body", [MintToken, EditToken, ReplaceAction, CreateAction, ValidateAction]
 )
 def test_an_unknown_key_is_a_fault_with_its_name(body: type[BaseModel]) -> None:
-    assert (("uses",), "Extra inputs are not permitted") in faults(body, '{"uses": 1}')
+    assert (("uses",), "there is no such key") in faults(body, '{"uses": 1}')
 
 
 def test_every_fault_is_listed_at_once() -> None:

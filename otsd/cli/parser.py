@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otsd import __version__
-from otsd.cli import actions, check, run, status, submissions, tokens
+from otsd.cli import actions, check, demo, run, status, submissions, tokens
 from otsd.core.tokens import SubmissionState, TokenState
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"otsd {__version__}")
     tree = _Tree(top, _configuration(settings, shown=True), _configuration(settings, shown=False))
     _run(tree)
+    _demo(tree)
     _check(tree)
     _action(tree.group("action", "the actions that links can run"))
     _token(tree.group("token", "tokens and their links"))
@@ -154,6 +155,21 @@ def _add_json(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
 def _run(tree: _Tree) -> None:
     tree.command(
         "run", run.run, "run the daemon until it is told to stop", json=False, show_settings=True
+    )
+
+
+def _demo(tree: _Tree) -> None:
+    parser = tree.command(
+        "demo",
+        demo.demo,
+        "a real Home Assistant, a real broker and otsd, with a door to open",
+        json=False,
+    )
+    parser.epilog = "It has a configuration of its own, and takes no settings."
+    parser.add_argument(
+        "--lan",
+        action="store_true",
+        help="let everybody in your network reach Home Assistant and the link, such as your phone",
     )
 
 

@@ -138,6 +138,30 @@ def plan(document: object) -> Plan:
     )
 
 
+def doubts(steps: Sequence[Mapping[str, object]]) -> Sequence[str]:
+    """Say what of an action would report success although nothing happened."""
+    found = []
+    if all(step.get("enabled") is False for step in steps):
+        found.append("Every step is switched off (enabled: false): this action does nothing.")
+    for step in _calls(list(steps)):
+        places = [step.get("target"), step.get("data"), step]
+        named = [
+            place[reach.value]
+            for place in places
+            if isinstance(place, dict)
+            for reach in Reach
+            if reach.value in place
+        ]
+        if _has_template([step.get("target"), *named]):
+            found.append(
+                "A template names what this acts on, so otsd cannot know whether it is there; "
+                "Home Assistant reports success when it is not."
+            )
+        elif named and all(name.lower() == "none" for value in named for name in _names(value)):
+            found.append(f"{_service(step)} names nothing to act on: it does nothing.")
+    return list(dict.fromkeys(found))
+
+
 def _calls(node: object) -> Iterator[Mapping[str, object]]:
     """Every step that calls a service, at any depth, except those that are switched off."""
     if isinstance(node, list):

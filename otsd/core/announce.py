@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 50
 # an event that Home Assistant refuses waits for the owner, who may be mending the user right now
-_REFUSED_PAUSE: Final = 30.0
+_REFUSED_PAUSE: Final = 4.0
 _STORAGE_PAUSE: Final = 1.0
+_FAULT_PAUSE: Final = 60.0
 # the connection knows of a loss a moment after the first command that fails
 _LOST_PAUSE: Final = 0.2
 
@@ -90,17 +91,16 @@ class Announcer:
                     # what was sent is remembered here, so that a full disk repeats no event
                     _log.debug("the outbox cannot be read or written: %s", error)
                     await asyncio.sleep(_STORAGE_PAUSE)
+                except Exception:  # noqa: BLE001 - both queues go on for ever
+                    _log.exception("the %s queue stopped at an error that nobody expected", queue)
+                    await asyncio.sleep(_FAULT_PAUSE)
 
     async def _fire(self, announcement: Announcement) -> None:
         try:
             await self._home.fire(EVENT_TYPE, event_data(announcement, self._now()))
         except Refused as error:
             if self.event_error is None:
-                _log.error(
-                    "Home Assistant refuses events, which are kept: %s. "
-                    "Is otsd's token one of an administrator?",
-                    error,
-                )
+                _log.error("Home Assistant refuses events, which are kept: %s", error)
             self.event_error = str(error)
             raise _Undeliverable(_REFUSED_PAUSE) from error
         except (NotAsked, NoAnswer) as error:

@@ -39,7 +39,7 @@ def announcer(*, notify: bool) -> Announce:
             "error": submission.error,
             "uses_left": submission.uses_left,
             "max_uses": token.max_uses,
-            "submitted_at": isoformat(submission.started_at),
+            "submitted_at": isoformat(submission.started_at.replace(microsecond=0)),
             "remote_ip": submission.remote_ip,
             "user_agent": submission.user_agent,
         }
@@ -69,8 +69,6 @@ def notification(payload: Mapping[str, object], zone: tzinfo) -> tuple[str, str]
     lines = [f"{outcome}, {moment:%Y-%m-%d %H:%M}"]
     if payload["comment"]:
         lines.insert(0, _escape(str(payload["comment"])))
-    if payload["error"]:
-        lines.append(_escape(str(payload["error"])))
     left = payload["uses_left"]
     lines.append("Uses left: without limit" if left is None else f"Uses left: {left}")
     return _escape(str(payload["title"])), "\n".join(lines)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from otsd.core.actions import doubts
 from otsd.core.changes import Changes, Subject
 from otsd.core.errors import Conflict, Fault, Invalid, NotAsked, NotFound
 from otsd.core.ports import Request
@@ -95,8 +96,9 @@ class Actions:
             if fault := await self._home.validate(plan):
                 raise Invalid([Fault(("yaml",), fault)], "invalid_action")
         except NotAsked:
-            return ["Home Assistant is not connected, so it could not check this action."]
-        return await self._home.missing(plan)
+            away = "Home Assistant is not connected, so it could not check this action."
+            return [*doubts(plan.steps), away]
+        return [*doubts(plan.steps), *await self._home.missing(plan)]
 
     async def save(self, action: Action, *, create: bool) -> tuple[Action, Sequence[str]]:
         """Create or replace an action; return it with warnings. Raises `Invalid`, `Conflict`."""

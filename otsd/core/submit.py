@@ -35,17 +35,22 @@ from otsd.core.errors import (
 from otsd.core.tokens import Outcome, Reason, SubmissionState, TokenState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from types import TracebackType
 
     from otsd.core.actions import Action
     from otsd.core.codes import Codes
-    from otsd.core.ports import Announce, Claim, Clock, Found, Home, Store
+    from otsd.core.ports import Announce, Announcement, Claim, Clock, Found, Home, Store
     from otsd.core.tokens import Submission, Token, Visitor
 
 MOST_RUNNING: Final = 1_000
 MOST_RUNNING_OF_A_TOKEN: Final = 100
 _SETTLE_AGAIN_AFTER: Final = 1.0
+
+_IN_DOUBT: Final = Outcome(
+    SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, "otsd could not write down the outcome"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +89,11 @@ class Attempted:
         """Tell why no use was taken."""
         self._claimed.set_exception(error)
         self._claimed.exception()  # whoever waited may be gone, and that is no fault to log
+
+    def give_up(self) -> None:
+        """Tell whoever still waits that otsd is stopping."""
+        if not self._claimed.done():
+            self.refuse(Busy("otsd is stopping"))
 
     def finish(self, submission: Submission) -> None:
         """Tell how it ended; the first to tell is believed."""
@@ -128,7 +138,7 @@ class Submissions:
                 "otsd was stopped before Home Assistant answered",
             ),
             self._now(),
-            self._announce,
+            self._announce_recovered,
         )
         if left:
             _log.warning("%d submissions were running when otsd stopped: unconfirmed", left)
@@ -232,6 +242,11 @@ class Submissions:
 
     # -- what the daemon does --------------------------------------------------------------
 
+    def _announce_recovered(self, claim: Claim) -> Sequence[Announcement]:
+        # when it came to its end nobody knows: it counts as old since it was begun
+        begun = claim.submission.started_at
+        return [replace(each, finished_at=begun) for each in self._announce(claim)]
+
     async def _carry_out(
         self, attempted: Attempted, token: Token, attempt: str, visitor: Visitor, action: Action
     ) -> None:
@@ -251,6 +266,7 @@ class Submissions:
             else:
                 attempted.finish(claim.submission)
         finally:
+            attempted.give_up()
             del self._running[token.id, attempt]
             self._running_of[token.id] -= 1
             if not self._running_of[token.id]:
@@ -312,6 +328,11 @@ class Submissions:
                     )
                     attempted.finish(_as_it_will_be(claim.submission, outcome, finished_at))
                 await asyncio.sleep(_SETTLE_AGAIN_AFTER)
+            except Exception:
+                if outcome == _IN_DOUBT:
+                    raise  # nothing simpler can be written
+                _log.exception("submission %d could not be written down", claim.submission.id)
+                outcome = _IN_DOUBT
             else:
                 break
         attempted.finish(submission)

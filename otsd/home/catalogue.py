@@ -129,9 +129,22 @@ class Catalogue:
                     faults.append(f"{target.id} is missing")
                 elif state == UNAVAILABLE:
                     faults.append(f"{target.id} is unavailable")
+                elif not self._acts_on(target):
+                    # Home Assistant passes over it and reports success
+                    faults.append(f"{target.service} does nothing to {target.id}")
             elif fault := self._nothing_in(target):
                 faults.append(fault)
         return faults
+
+    def _acts_on(self, target: Target) -> bool:
+        service = self.service(target.service)
+        domain = target.id.partition(".")[0]
+        return (
+            service is None
+            or not service.domains
+            or domain in service.domains
+            or domain in ("group", target.service.partition(".")[0])
+        )
 
     def _nothing_in(self, target: Target) -> str | None:
         """At least one entity that the service acts on must be there and available."""

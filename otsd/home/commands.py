@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import ClientError
 from hass_client import HomeAssistantClient
@@ -19,6 +19,8 @@ from otsd.core.errors import NoAnswer, NotAsked, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
+
+_LONGEST: Final = 500
 
 # aiohttp says this before it has written anything; every other error may come after
 _NOTHING_WRITTEN = "Cannot write to closing transport"
@@ -67,7 +69,7 @@ async def _judged(sending: Any, deadline: timedelta) -> Any:  # noqa: ANN401
         async with asyncio.timeout(deadline.total_seconds()):
             return await sending
     except FailedCommand as error:
-        raise Refused(str(error)) from error
+        raise Refused(_said(str(error))) from error
     except NotConnected as error:
         msg = "Home Assistant is not connected"
         raise NotAsked(msg) from error
@@ -92,3 +94,14 @@ async def _judged(sending: Any, deadline: timedelta) -> Any:  # noqa: ANN401
             raise NotAsked(msg) from error
         msg = f"the connection to Home Assistant broke: {str(error) or type(error).__name__}"
         raise NoAnswer(msg) from error
+
+
+def _said(text: str) -> str:
+    """Return Home Assistant's words as they can be kept and shown.
+
+    It repeats a whole command that it does not understand, with the visitor's address in it; and
+    what an integration says can be anything.
+    """
+    words = text.partition(". Got {")[0].encode("utf-8", "replace").decode()
+    shown = "".join(letter if letter.isprintable() else " " for letter in words)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

@@ -168,7 +168,7 @@ class HomeAssistant:
     def check(self, plan: Plan) -> None:
         if self._catalogue is None:
             raise HomeUnavailable
-        if missing := self._catalogue.missing(plan):
+        if missing := self._missing(self._catalogue, plan):
             raise TargetUnavailable(missing)
 
     async def missing(self, plan: Plan) -> Sequence[str]:
@@ -179,6 +179,11 @@ class HomeAssistant:
             await catalogue.refresh(also=plan)
         except HomeError:
             return []
+        return self._missing(catalogue, plan)
+
+    def _missing(self, catalogue: Catalogue, plan: Plan) -> Sequence[str]:
+        if plan.call is None and plan.steps and self.status.error == _NOT_ADMIN:
+            return [_NOT_ADMIN]  # it would be refused, and the use be spent for nothing
         return catalogue.missing(plan)
 
     async def run(self, plan: Plan, variables: Mapping[str, object]) -> Ran:

@@ -35,7 +35,13 @@ class Answer:
     headline: str
     text: str
     retry_after: int | None = None
-    """Seconds after which another try makes sense; a page then looks again by itself."""
+    """Seconds after which another try makes sense."""
+
+    @property
+    def looks_again(self) -> int | None:
+        """Seconds after which its page looks again by itself."""
+        # the page of whoever was throttled must not knock by itself
+        return None if self.status == 429 else self.retry_after  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class Speaker:
                     503,
                     "home_unavailable",
                     "The house cannot be reached right now",
-                    "Your link is still good. This page keeps trying.",
+                    "Your link is still good. This page keeps trying, "
+                    "and the button appears as soon as the house answers.",
                     _SOON,
                 )
             case TargetUnavailable():
@@ -71,7 +78,7 @@ class Speaker:
                     "target_unavailable",
                     "This cannot be done right now",
                     "Something in the house does not respond. Your link is still good. "
-                    "This page keeps trying.",
+                    "This page keeps trying, and the button appears as soon as it does.",
                     _SOON,
                 )
             case TooManyRequests():
@@ -89,7 +96,8 @@ class Speaker:
                     503,
                     "busy",
                     "Too much is going on right now",
-                    "Your link is still good. Please try again in a moment.",
+                    "Nothing was done, and your link is still good. "
+                    "This page looks again in a moment.",
                     _SOON,
                 )
             case StorageUnavailable():
@@ -97,7 +105,8 @@ class Speaker:
                     503,
                     "storage_unavailable",
                     "This cannot be done right now",
-                    "Nothing was done, and your link is still good. Please try again later.",
+                    "Nothing was done, and your link is still good. "
+                    "This page looks again in a moment.",
                     _SOON * 2,
                 )
             case BadRequest():
@@ -119,7 +128,10 @@ class Speaker:
             case TokenState.USED_UP:
                 used = token.last_used_at
                 text = f"It was used {self.moment(used)}." if used else "It was used already."
-                return Answer(410, "used_up", "This link was used", text)
+                if token.max_uses == 1:
+                    return Answer(410, "used_up", "This link was used", text)
+                last = f"{text.replace('used', 'last used', 1)} It has no uses left."
+                return Answer(410, "used_up", "This link was used up", last)
             case TokenState.PAUSED:
                 return Answer(
                     403,
@@ -148,7 +160,14 @@ class Speaker:
         """Say what became of a submission."""
         when = self.moment(submission.finished_at or submission.started_at)
         if submission.state is SubmissionState.RUNNING:
-            return Answer(202, "running", "It is being done", "Please wait.", 1)
+            return Answer(
+                202,
+                "running",
+                "It is being done",
+                f"The house was asked {self.moment(submission.started_at)}. "
+                "Please wait: this page says when it is done.",
+                1,
+            )
         if submission.state is SubmissionState.EXECUTED:
             return Answer(200, "executed", "Done", f"Done {when}.")
         match submission.reason:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DEADLINE: Final = timedelta(seconds=10)
 _RESPONSE_DEADLINE: Final = timedelta(seconds=30)
+_SHUTDOWN: Final = 3.0
 _MOST_CONNECTIONS: Final = 1_000
 # as many as asyncio accepts at once, before it tells us of the first
 _BACKLOG: Final = 128
@@ -263,7 +264,7 @@ async def listening(
         StartError: the address cannot be listened on.
 
     """
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - setup made it

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otsd.server.answers import Answer
 
 # in the wheel the folder lies in the package, in a checkout beside it
@@ -22,6 +24,37 @@ _PACKAGED: Final = Path(__file__).parent / "visitor_pages"
 _FOLDER: Final = (
     _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "web" / "visitor"
 )
+
+
+# how an answer looks at one glance, by its code: its tone, which style.css colours, and its icon
+_LOOKS: Final = {
+    "running": ("wait", "ring"),
+    "executed": ("good", "check"),
+    "action_failed": ("bad", "cross"),
+    "action_incomplete": ("warn", "alert"),
+    "outcome_unknown": ("warn", "question"),
+    "home_unavailable": ("wait", "house"),
+    "target_unavailable": ("wait", "house"),
+    "busy": ("wait", "clock"),
+    "storage_unavailable": ("wait", "clock"),
+    "not_yet_valid": ("wait", "clock"),
+    "paused": ("wait", "pause"),
+    "too_many_requests": ("gone", "clock"),
+    "expired": ("gone", "stop"),
+    "used_up": ("gone", "stop"),
+    "revoked": ("gone", "stop"),
+    "unknown_token": ("gone", "question"),
+    "not_found": ("gone", "question"),
+}
+_OTHER_LOOKS: Final = ("bad", "cross")
+_NOTHING_MORE: Final[Mapping[str, Any]] = {
+    "headline": None,
+    "title": None,
+    "comment": None,
+    "offer": None,
+    "uses": None,
+    "is_replay": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +93,26 @@ class Pages:
 
     def form(self) -> str:
         """Ask for a code."""
-        return self._render("form.html")
+        return self._render("form.html", code="form", tone="ready", again=None, show_contact=True)
 
     def token(self, **facts: Any) -> str:  # noqa: ANN401 - what the template shows
         """Show what a link does, with the button that does it."""
-        return self._render("token.html", **facts)
+        state = {"code": "ready", "tone": "ready", "again": None, "show_contact": False}
+        return self._render("token.html", **state, **facts)
 
-    def answer(self, answer: Answer, **facts: Any) -> str:  # noqa: ANN401
+    def answer(self, answer: Answer, *, show_contact: bool, **facts: Any) -> str:  # noqa: ANN401
         """Say why not, or what became of it."""
-        return self._render("answer.html", answer=answer, **facts)
+        tone, icon = _LOOKS.get(answer.code, _OTHER_LOOKS)
+        return self._render(
+            "answer.html",
+            answer=answer,
+            code=answer.code,
+            tone=tone,
+            icon_name=icon,
+            again=answer.looks_again,
+            show_contact=show_contact,
+            **{**_NOTHING_MORE, **facts},
+        )
 
     def _render(self, name: str, **facts: Any) -> str:  # noqa: ANN401
         return self._environment.get_template(name).render(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,28 +15,47 @@ _MINUTE: Final = 60.0
 _MOST_ADDRESSES: Final = 10_000
 
 
+class _Count(NamedTuple):
+    begun: float
+    before: int
+    """How many in the minute before ``begun``."""
+    since: int
+
+
 class Throttle:
-    """Counts, for each address, the wrong codes of a minute that begins with the first."""
+    """Counts, for each address, the wrong codes of the last minute.
+
+    Kept are the counts of the running minute and of the one before, which counts by the part of it
+    that the last sixty seconds still reach: exact enough, and three numbers an address.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Take a monotonic clock in seconds."""
         self._clock = clock
-        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._counts: OrderedDict[str, _Count] = OrderedDict()
 
     def wrong_code(self, address: str) -> timedelta | None:
         """Count one; return how long to wait when that was too many."""
         now = self._clock()
         key = network_of(address)
-        begun, count = self._counts.pop(key, (now, 0))
-        if now - begun >= _MINUTE:
-            begun, count = now, 0
+        begun, before, since = self._counts.pop(key, (now, 0, 0))
+        if now - begun >= 2 * _MINUTE:
+            begun, before, since = now, 0, 0
+        elif now - begun >= _MINUTE:
+            # whoever goes on trying does not wait longer for it
+            begun, before, since = begun + _MINUTE, min(since, MOST_A_MINUTE), 0
+        reach = 1 - (now - begun) / _MINUTE
+        is_one_too_many = before * reach + since >= MOST_A_MINUTE
         # the one that was quiet for the longest is forgotten first
-        self._counts[key] = (begun, count + 1)
+        self._counts[key] = _Count(begun, before, since + 1)
         if len(self._counts) > _MOST_ADDRESSES:
             self._counts.popitem(last=False)
-        if count < MOST_A_MINUTE:
+        if not is_one_too_many:
             return None
-        return timedelta(seconds=begun + _MINUTE - now)
+        # until the next one fits: after this minute, or when enough of the one before is forgotten
+        room = MOST_A_MINUTE - 1 - since
+        wait = reach + 1 / MOST_A_MINUTE if room < 0 else reach - room / before
+        return timedelta(seconds=_MINUTE * min(wait, 1))
 
     def __len__(self) -> int:
         """How many addresses are remembered."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -27,7 +27,7 @@ from otsd.core.errors import (
     UnknownToken,
 )
 from otsd.core.times import isoformat
-from otsd.core.tokens import ATTEMPT, Submission, SubmissionState, Visitor
+from otsd.core.tokens import ATTEMPT, Submission, SubmissionState, Token, Visitor
 from otsd.server.answers import Answer, Speaker
 from otsd.server.forwarded import visitor_address
 from otsd.server.listener import log_unexpected
@@ -146,6 +146,10 @@ class VisitorSite:
         """Show the form, a token's page, or what became of an attempt."""
         query = _query(request)
         code = query.get("token", "")
+        if code != (tidy := code.strip()):  # as it comes out of a message
+            response = self._text(303, "", _PLAIN)
+            response.headers["Location"] = f"{self._site.root}/?token={quote(tidy)}"
+            return response
         if not code:
             return self._text(200, self._pages.form())
         if attempt := query.get("attempt"):
@@ -166,7 +170,7 @@ class VisitorSite:
             self._pages.token(
                 title=action.title,
                 comment=token.comment,
-                uses=_uses(token.uses_left),
+                uses=_uses(token),
                 expires=speaker.bound(token.expires_at) if token.expires_at else None,
                 expires_iso=isoformat(token.expires_at) if token.expires_at else None,
                 offer=_offer(code),
@@ -180,7 +184,7 @@ class VisitorSite:
         _check_attempt(attempt)
         found = self._submissions.find(code)
         try:
-            await self._submissions.submit(found, attempt, self._visitor(request))
+            await self._submissions.submit(found, attempt, self._visitor(request, code, attempt))
         except OtsdError as error:
             response = self._refusal_page(error, found)
             if "Refresh" in response.headers:
@@ -214,9 +218,12 @@ class VisitorSite:
         await request.read()  # it means nothing, and is bounded all the same
         query = _query(request)
         attempt = request.headers.get("Idempotency-Key") or secrets.token_urlsafe(16)
+        code = query.get("token", "")
         _check_attempt(attempt)
-        found = self._submissions.find(query.get("token", ""))
-        attempted = await self._submissions.submit(found, attempt, self._visitor(request))
+        found = self._submissions.find(code)
+        attempted = await self._submissions.submit(
+            found, attempt, self._visitor(request, code, attempt)
+        )
         submission = await attempted.finished(_PATIENCE)
         answer = self._speaker().outcome(submission)
         if submission.state not in (SubmissionState.RUNNING, SubmissionState.EXECUTED):
@@ -284,39 +291,30 @@ class VisitorSite:
 
     def _refusal_page(self, error: OtsdError, found: Found) -> web.Response:
         answer = self._speaker().refusal(error)
-        is_final = answer.status == 410  # noqa: PLR2004 - gone
-        return self._answer_page(
-            answer,
-            tone="bad" if is_final else "wait",
-            comment=found.token.comment,
-            show_contact=True,
-        )
+        return self._answer_page(answer, comment=found.token.comment, show_contact=True)
 
     def _outcome_page(self, found: Found, code: str, submission: Submission) -> web.Response:
         answer = self._speaker().outcome(submission)
         finished_at = submission.finished_at
         action = self._action_again(found) if finished_at else None
-        is_replay = finished_at is not None and self._now() - finished_at >= _REPLAY_AFTER
-        tone = {
-            SubmissionState.RUNNING: "wait",
-            SubmissionState.EXECUTED: "good",
-        }.get(submission.state, "bad")
-        response = self._answer_page(
+        if finished_at is not None:
+            # some proxies put a page of their own in place of the bodies of 502 and 504
+            answer = replace(answer, status=200, retry_after=None)
+        is_replay = (
+            submission.state is SubmissionState.EXECUTED
+            and finished_at is not None
+            and self._now() - finished_at >= _REPLAY_AFTER
+        )
+        return self._answer_page(
             answer,
-            tone=tone,
-            headline="Already done" if is_replay and tone == "good" else None,
+            headline="Already done" if is_replay else None,
+            is_replay=is_replay,
             title=action.title if action else None,
             comment=found.token.comment,
             offer=_offer(code) if action else None,
-            uses=_uses(found.token.uses_left) if finished_at else None,
-            show_contact=tone == "bad",
+            uses=_uses(found.token) if finished_at else None,
+            show_contact=finished_at is not None,
         )
-        # some proxies put a page of their own in place of the bodies of 502 and 504
-        if submission.state is not SubmissionState.RUNNING:
-            response.set_status(200)
-            response.headers.pop("Retry-After", None)
-            response.headers.pop("Refresh", None)
-        return response
 
     def _action_again(self, found: Found) -> Action | None:
         """Return the action if there is another use of it now."""
@@ -327,8 +325,12 @@ class VisitorSite:
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _visitor(self, request: web.Request) -> Visitor:
+    def _visitor(self, request: web.Request, code: str, attempt: str) -> Visitor:
+        if code in attempt:  # attempts are kept
+            raise BadRequest("the attempt holds the code")
         agent = request.headers.get("User-Agent")
+        if agent and code in agent:  # it would be kept, and told to Home Assistant
+            agent = None
         # header bytes that are no UTF-8 come as halves of surrogate pairs, which JSON cannot carry
         shown = agent and agent.encode("utf-8", "replace").decode()[:_USER_AGENT_LENGTH]
         return Visitor(self._address(request), shown)
@@ -348,26 +350,22 @@ class VisitorSite:
         self,
         answer: Answer,
         *,
-        tone: str,
         show_contact: bool,
         **facts: Any,  # noqa: ANN401
     ) -> web.Response:
-        shown: dict[str, Any] = dict.fromkeys(("headline", "title", "comment", "offer", "uses"))
-        page = self._pages.answer(answer, **(shown | facts), tone=tone, show_contact=show_contact)
+        page = self._pages.answer(answer, show_contact=show_contact, **facts)
         return self._looking_again(self._text(answer.status, page), answer)
 
     def _looking_again(self, page: web.Response, answer: Answer) -> web.Response:
-        # works without JavaScript, and keeps the address, which has the attempt; but the page of
-        # whoever was throttled must not knock by itself
-        if answer.retry_after is not None and answer.status != 429:  # noqa: PLR2004
-            page.headers["Refresh"] = str(min(answer.retry_after, 3600))
+        # works without JavaScript, and keeps the address, which has the attempt
+        if (seconds := answer.looks_again) is not None:
+            page.headers["Refresh"] = str(min(seconds, 3600))
         return _retrying(page, answer)
 
     def _render_page(self, answer: Answer) -> bytes:
         """Render the page of an answer that is the same for everybody."""
-        facts: dict[str, Any] = dict.fromkeys(("headline", "title", "comment", "offer", "uses"))
         is_ours = answer.status != 400  # noqa: PLR2004 - whoever sent that needs no owner
-        return self._pages.answer(answer, **facts, tone="bad", show_contact=is_ours).encode()
+        return self._pages.answer(answer, show_contact=is_ours).encode()
 
     def _error(self, answer: Answer) -> web.Response:
         return _retrying(self._answer(answer.status, self._error_body(answer), _JSON), answer)
@@ -433,10 +431,16 @@ def _offer(code: str) -> Offer:
     return Offer(code, secrets.token_urlsafe(16))
 
 
-def _uses(left: int | None) -> str:
-    if left is None:
-        return "As often as you like"
-    return {0: "No uses left", 1: "Can be used once"}.get(left, f"{left} uses left")
+def _uses(token: Token) -> str:
+    match token.uses_left:
+        case None:
+            return "As often as you like"
+        case 0:
+            return "No uses left"
+        case 1:
+            return "Can be used once" if token.max_uses == 1 else "1 use left"
+        case left:
+            return f"{left} uses left"
 
 
 def _http_answer(status: int) -> Answer:

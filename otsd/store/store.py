@@ -278,32 +278,33 @@ class SqliteStore:
         return await self._writer.write(work, kept)
 
     async def delete_action(self, name: str, *, force: bool, now: datetime) -> int:
-        def work(db: sqlite3.Connection) -> int:
-            usable = "action = :name AND revoked_at IS NULL"
-            arguments = {"name": name, "now": to_millis(now)}
-            if (
-                not force
-                and db.execute(
-                    f"SELECT 1 FROM tokens WHERE {usable} AND coalesce(expires_at > :now, 1) "  # noqa: S608
-                    f"AND NOT ({_USED_UP}) LIMIT 1",
-                    arguments,
-                ).fetchone()
-            ):
-                msg = f"Tokens use the action {name!r}; revoke them, or delete it with force."
-                raise Conflict("action_in_use", msg)
-            if not db.execute("DELETE FROM actions WHERE name = :name", arguments).rowcount:
-                raise NotFound("action", name)
-            if not force:
-                return 0
+        def revoke_some(db: sqlite3.Connection) -> int:
             return db.execute(
-                f"UPDATE tokens SET revoked_at = :now WHERE {usable}",  # noqa: S608
-                arguments,
+                "UPDATE tokens SET revoked_at = ? WHERE seq IN (SELECT seq FROM tokens "
+                "WHERE action = ? AND revoked_at IS NULL LIMIT ?)",
+                (to_millis(now), name, _PRUNED_TOGETHER),
             ).rowcount
 
-        def kept(_: int) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            using = "SELECT 1 FROM tokens WHERE action = ? AND revoked_at IS NULL LIMIT 1"
+            if db.execute(using, (name,)).fetchone():
+                msg = (
+                    f"Tokens that are not revoked use the action {name!r}; revoke them, "
+                    "or delete it with force, which revokes them."
+                )
+                raise Conflict("action_in_use", msg)
+            if not db.execute("DELETE FROM actions WHERE name = ?", (name,)).rowcount:
+                raise NotFound("action", name)
+
+        def kept(_: None) -> None:
             self._actions.pop(name, None)
 
-        return await self._writer.write(work, kept)
+        # a little at a time, so that submissions go on; the action is the last to go
+        revoked = 0
+        while force and name in self._actions and (some := await self._writer.write(revoke_some)):
+            revoked += some
+        await self._writer.write(work, kept)
+        return revoked
 
     # -- tokens ----------------------------------------------------------------------------
 
@@ -354,7 +355,10 @@ class SqliteStore:
                 if known is not None and bytes(known[0]) != request.digest:
                     msg = f"The request {request.key!r} came before with another body."
                     raise Conflict("request_conflict", msg)
-                if known is not None and (token := _find_token(db, known[1])):
+                if known is not None:
+                    if (token := _find_token(db, known[1])) is None:
+                        msg = f"The request {request.key!r} made a token that was deleted since."
+                        raise Conflict("token_deleted", msg)
                     return token
             token = _insert(db, make)
             if request is not None:

@@ -99,7 +99,7 @@ class Writer:
             for job in jobs:
                 self._run(job)
             execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - this thread must not end: all others wait for it
             self._note(error)
             if self._connection.in_transaction:
                 with suppress(sqlite3.Error):
@@ -131,7 +131,7 @@ class Writer:
             execute("ROLLBACK TO job")
         execute("RELEASE job")
 
-    def _note(self, error: sqlite3.Error) -> None:
+    def _note(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
             _log.error("the store cannot write: %s; submissions are refused until it can", error)

@@ -95,7 +95,7 @@ async def test_a_file_of_actions_is_applied_shown_run_and_deleted(
     assert "The lock is jammed" in await failed(daemon, "action", "run", "open-door")
 
     await daemon.mint()
-    assert "Tokens use" in await failed(daemon, "action", "delete", "open-door")
+    assert "use the action" in await failed(daemon, "action", "delete", "open-door")
     assert await done(daemon, "action", "delete", "open-door", "--force") == "open-door: deleted\n"
     assert "There is no action 'open-door'" in await failed(daemon, "action", "show", "open-door")
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from otsd.actionfile import read_plan
-from otsd.core.actions import Plan, Reach, Target, plan
+from otsd.core.actions import Plan, Reach, Target, doubts, plan
 
 UNLOCK: dict[str, Any] = {"action": "lock.unlock", "target": {"entity_id": "lock.front_door"}}
 
@@ -262,3 +262,23 @@ def test_what_is_no_action_is_refused_with_a_sentence(document: object) -> None:
         ValueError, match=r"no steps|one step|needs the key action|is not an action"
     ):
         plan(document)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "doubt"),
+    [
+        ("{action: lock.unlock, target: {entity_id: lock.front_door}}", None),
+        ("{action: script.open}", None),
+        ("{action: lock.unlock, target: {entity_id: '{{ which }}'}}", "template"),
+        ("{action: lock.unlock, target: '{{ which }}'}", "template"),
+        ("[{action: lock.unlock, data: {entity_id: ['{{ which }}']}}]", "template"),
+        ("{action: lock.unlock, target: {entity_id: none}}", "nothing to act on"),
+        ("{action: lock.unlock, target: {entity_id: []}}", "nothing to act on"),
+        ("{action: lock.unlock, target: {entity_id: all}}", None),
+        ("{action: lock.unlock, enabled: false}", "switched off"),
+    ],
+)
+def test_what_would_report_success_for_nothing_is_doubted(yaml: str, doubt: str | None) -> None:
+    found = doubts(read_plan(yaml).steps)
+    assert len(found) == (doubt is not None)
+    assert doubt is None or doubt in found[0]

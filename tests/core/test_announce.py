@@ -205,7 +205,6 @@ def test_a_refused_event_is_kept_reported_once_and_fired_when_the_owner_mended_i
     hastily(scenario())
     (error,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert "refuses events, which are kept: Unauthorized" in error
-    assert "administrator" in error
 
 
 def test_events_that_cannot_be_forgotten_on_a_full_disk_are_not_fired_again(
@@ -314,10 +313,10 @@ def test_each_outcome_has_words_and_the_time_is_local_in_summer_too() -> None:
         for state in set(SubmissionState) - {SubmissionState.RUNNING}
     }
     assert messages == {
-        SubmissionState.EXECUTED: "Done, 2026-07-01 22:15\njammed\nUses left: 2",
-        SubmissionState.FAILED: "It failed, 2026-07-01 22:15\njammed\nUses left: 2",
+        SubmissionState.EXECUTED: "Done, 2026-07-01 22:15\nUses left: 2",
+        SubmissionState.FAILED: "It failed, 2026-07-01 22:15\nUses left: 2",
         SubmissionState.UNCONFIRMED: (
-            "Home Assistant did not confirm it, 2026-07-01 22:15\njammed\nUses left: 2"
+            "Home Assistant did not confirm it, 2026-07-01 22:15\nUses left: 2"
         ),
     }
 
@@ -342,7 +341,7 @@ def test_each_outcome_has_words_and_the_time_is_local_in_summer_too() -> None:
         "x\n# head",
     ],
 )
-@pytest.mark.parametrize("place", ["comment", "title", "error"])
+@pytest.mark.parametrize("place", ["comment", "title"])
 def test_whatever_somebody_wrote_is_no_markdown(place: str, text: str) -> None:
     title, message = notification(payload(**{place: text}), UTC)
     shown = title if place == "title" else "\n".join(message.split("\n")[:None])

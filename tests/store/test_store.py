@@ -551,14 +551,13 @@ async def test_a_repeated_request_shows_the_token_as_it_is_now(
     assert (await ask(store, clock.now, request())).paused
 
 
-async def test_a_repeated_request_whose_token_was_deleted_makes_another(
+async def test_a_repeated_request_whose_token_was_deleted_makes_no_other(
     store: SqliteStore, clock: Clock
 ) -> None:
     first = await ask(store, clock.now, request())
     await store.delete_token(first.id)
-    second = await ask(store, clock.now, request())
-    assert second.id != first.id
-    assert await ask(store, clock.now, request()) == second
+    with pytest.raises(Conflict, match="deleted"):
+        await ask(store, clock.now, request())
 
 
 async def test_a_request_survives_a_restart(directory: Path, clock: Clock) -> None:
@@ -736,11 +735,16 @@ async def test_an_action_that_tokens_use_is_deleted_only_by_force(
         await store.delete_action("open-door", force=True, now=clock.now)
 
 
-async def test_tokens_that_have_ended_keep_no_action(store: SqliteStore, clock: Clock) -> None:
-    await use(store, clock, await add(store, clock))
+async def test_every_token_that_is_not_revoked_keeps_its_action(
+    store: SqliteStore, clock: Clock
+) -> None:
+    """One that is used up can be replenished, and would then run whatever has the name."""
     await add(store, clock, revoked_at=clock.now)
+    await use(store, clock, await add(store, clock))
     await add(store, clock, expires_at=clock.now)
-    assert await store.delete_action("open-door", force=False, now=clock.now) == 0
+    with pytest.raises(Conflict):
+        await store.delete_action("open-door", force=False, now=clock.now)
+    assert await store.delete_action("open-door", force=True, now=clock.now) == 2
 
 
 async def test_an_action_made_anew_counts_its_old_tokens(store: SqliteStore, clock: Clock) -> None:

@@ -43,6 +43,7 @@ CREATE TABLE tokens (
 ) STRICT;
 
 CREATE INDEX tokens_of_action ON tokens (action);
+CREATE INDEX tokens_using ON tokens (action) WHERE revoked_at IS NULL;
 CREATE INDEX tokens_revoked ON tokens (seq) WHERE revoked_at IS NOT NULL;
 CREATE INDEX tokens_paused ON tokens (seq) WHERE paused = 1;
 CREATE INDEX tokens_beginning ON tokens (valid_from) WHERE live AND valid_from IS NOT NULL;

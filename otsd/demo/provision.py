@@ -1,26 +1,34 @@
 """Install Home Assistant into a virtual environment of its own, once per machine.
 
 The result is kept in a cache folder. Whoever comes second waits for the first, whoever comes later
-finds the marker file that is written last, and a folder without it is a leftover and is built again.
+finds the marker file that is written last. A folder without it is a leftover and is built again.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otsd.core.errors import OtsdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Progress = Callable[[str, float], None]
+"""Hears what is being done, and how much of the whole is done already, from 0 to 1."""
 
-OLDEST_PYTHON = (3, 13)
-FORMAT = 1
+OLDEST_PYTHON: Final = (3, 13)
+FORMAT: Final = 1
 """Raise this when what is installed changes, so that older installations are built again."""
 
 COMPONENTS = (
@@ -52,7 +60,7 @@ STUBS = {
         "    def Process10ms(self, audio):\n        return audio\n"
     ),
 }
-"""Compiled modules for voice, without which (or stand-ins) newer versions have no services and no front end."""
+"""Compiled modules for voice, without which newer versions have no services and no front end."""
 
 _PROBE = """
 import sys, ensurepip, venv
@@ -80,7 +88,7 @@ print(root / "package_constraints.txt")
 """
 
 
-class ProvisionError(Exception):
+class ProvisionError(OtsdError):
     """Home Assistant cannot be installed; the message says what to do about it."""
 
 
@@ -119,10 +127,11 @@ def find_interpreter() -> Path:
     if named := os.environ.get("OTSD_HA_PYTHON"):
         path = Path(named)
         if (version := _probe(path)) is None:
-            msg = f"OTSD_HA_PYTHON is {named}, which is no working CPython with venv and ensurepip"
+            msg = f"OTSD_HA_PYTHON is {named}, which is no working CPython with venv and ensurepip."
             raise ProvisionError(msg)
         if version < OLDEST_PYTHON:
-            msg = f"OTSD_HA_PYTHON is Python {'.'.join(map(str, version))}, but Home Assistant needs {oldest} or newer"
+            told = ".".join(map(str, version))
+            msg = f"OTSD_HA_PYTHON is Python {told}, but Home Assistant needs {oldest} or newer."
             raise ProvisionError(msg)
         return path
     found = {path: _probe(path) for path in _candidates()}
@@ -131,8 +140,10 @@ def find_interpreter() -> Path:
     ]
     if not suitable:
         msg = (
-            f"no CPython {oldest} or newer with venv and ensurepip was found on PATH or in ~/.pyenv/versions: "
-            "install one, or name its interpreter in the environment variable OTSD_HA_PYTHON"
+            f"Home Assistant needs Python {oldest} or newer with venv and ensurepip, and there is "
+            "none on PATH, of pyenv or of uv: install one (Debian 13: apt install python3-venv; "
+            f"elsewhere: uv python install {oldest}, or pyenv install {oldest}), or name its "
+            "interpreter in the environment variable OTSD_HA_PYTHON."
         )
         raise ProvisionError(msg)
     return max(suitable, key=lambda each: each[0])[1]
@@ -151,7 +162,14 @@ def find_installation(cache: Path | None = None) -> Installation | None:
 
 
 def provision(cache: Path | None = None, progress: Progress | None = None) -> Installation:
-    """Install Home Assistant unless that has been done. Blocks: a minute or three the first time."""
+    """Install Home Assistant unless that has been done, which takes a minute or three.
+
+    It blocks. An exception that a signal handler raises ends it and whatever it has started.
+
+    Raises:
+        ProvisionError: it cannot be installed here.
+
+    """
     if installation := find_installation(cache):
         return installation
     tell = progress or _silent
@@ -167,7 +185,7 @@ def provision(cache: Path | None = None, progress: Progress | None = None) -> In
 
 @contextmanager
 def locked(path: Path, when_waiting: Callable[[], None] | None = None) -> Iterator[int]:
-    """Hold a lock between processes; yields its descriptor, which subprocesses may inherit to prolong it."""
+    """Hold a lock between processes; a subprocess that inherits its descriptor prolongs it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -182,7 +200,7 @@ def locked(path: Path, when_waiting: Callable[[], None] | None = None) -> Iterat
 
 
 def _folder(cache: Path | None) -> Path:
-    """Name the installation's folder without running any interpreter, so that finding it again is quick."""
+    """Name the installation's folder without running any interpreter: that would take long."""
     named = os.environ.get("OTSD_HA_PYTHON")
     suffix = "-" + hashlib.sha256(named.encode()).hexdigest()[:8] if named else ""
     return (cache or default_cache()).absolute() / f"home-assistant{suffix}"
@@ -194,18 +212,20 @@ def _install(folder: Path, lock: int, tell: Progress) -> Installation:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
-    run = _Runner(lock)
+    scratch = folder / "scratch"  # what an installer that was killed leaves behind is in the cache
+    scratch.mkdir()
+    run = _Runner(lock, scratch)
     installation = Installation(folder, "", str(base))
     python = installation.python
 
     tell("creating a virtual environment", 0.01)
     run(base, "-m", "venv", folder / "venv")
     tell("installing the installer", 0.1)
-    # The lock's descriptor goes to each subprocess: should we be killed, it holds the lock until it has ended too.
+    # each subprocess has the lock's descriptor: should we be killed, it is held until that ends too
     installer: Sequence[str | Path] = (python, "-m", "pip", "install", "--quiet")
     if run.succeeds(*installer, "uv"):
         installer = (python, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-    tell("installing Home Assistant", 0.15)
+    tell("installing Home Assistant, which takes a minute or two", 0.15)
     if not run.succeeds(*installer, "homeassistant"):
         # uv reads none of pip's configuration, such as where to get packages from.
         installer = (python, "-m", "pip", "install", "--quiet")
@@ -230,6 +250,7 @@ def _install(folder: Path, lock: int, tell: Progress) -> Installation:
         python, "-c", "from homeassistant.const import __version__; print(__version__)"
     ).strip()
     done = Installation(folder, version, f"{base} {run(python, '-V').strip()}")
+    shutil.rmtree(scratch, ignore_errors=True)
     marker = folder / "installed.json"
     content = asdict(done) | {"folder": str(folder), "format": FORMAT}
     marker.with_suffix(".new").write_text(json.dumps(content))
@@ -241,7 +262,7 @@ def _install(folder: Path, lock: int, tell: Progress) -> Installation:
 class _Runner:
     """Runs commands that share our lock, and explains their failures."""
 
-    def __init__(self, lock: int) -> None:
+    def __init__(self, lock: int, scratch: Path) -> None:
         self._lock = lock
         self._environment = {
             name: value
@@ -255,7 +276,7 @@ class _Runner:
                 "PIP_PREFIX",
                 "PIP_USER",
             }
-        }
+        } | {"TMPDIR": str(scratch)}
 
     def __call__(self, *command: str | Path) -> str:
         """Run a command and return its output."""
@@ -263,7 +284,7 @@ class _Runner:
         if result.returncode:
             said = (result.stderr.strip() or result.stdout.strip())[-2000:]
             shown = " ".join(str(each) for each in command if "\n" not in str(each))
-            msg = f"installing Home Assistant failed with exit code {result.returncode} at: {shown}\n{said}"
+            msg = f"Home Assistant cannot be installed. This failed: {shown}\n{said}"
             raise ProvisionError(msg)
         return result.stdout
 
@@ -272,15 +293,22 @@ class _Runner:
         return self._run(command).returncode == 0
 
     def _run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        with subprocess.Popen(  # noqa: S603 - what we install, and nobody else's words
             command,
-            check=False,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env=self._environment,
             pass_fds=(self._lock,),
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                said, complained = process.communicate()
+            except BaseException:  # such as Ctrl-C: what it started ends with it
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 def _candidates() -> list[Path]:
@@ -288,13 +316,14 @@ def _candidates() -> list[Path]:
     folders = [Path(each) for each in os.environ.get("PATH", "").split(os.pathsep) if each]
     found = [path for folder in folders for name in names for path in folder.glob(name)]
     found += (Path.home() / ".pyenv" / "versions").glob("*/bin/python3")
+    found += (Path.home() / ".local" / "share" / "uv" / "python").glob("*/bin/python3")
     return list({path.resolve(): path for path in found}.values())
 
 
 def _probe(path: Path) -> tuple[int, ...] | None:
     """Return an interpreter's version if it works and can make virtual environments."""
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - an interpreter of this machine
             [path, "-I", "-c", _PROBE],
             check=True,
             capture_output=True,
@@ -313,12 +342,3 @@ def _module(requirement: str) -> str:
 
 def _silent(_what: str, _fraction: float) -> None:
     pass
-
-
-if __name__ == "__main__":
-    began = time.monotonic()
-
-    def _print(what: str, fraction: float) -> None:
-        sys.stderr.write(f"{time.monotonic() - began:6.1f} s {fraction:4.0%} {what}\n")
-
-    sys.stdout.write(f"{provision(progress=_print)}\n")
