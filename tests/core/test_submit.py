@@ -567,7 +567,7 @@ async def test_who_waits_for_a_use_is_answered_when_otsd_stops(world: World) -> 
         await asyncio.Event().wait()
         raise AssertionError
 
-    world.store.claim = claim  # type: ignore[method-assign]
+    world.store.claim = claim  # type: ignore[assignment,method-assign]
     waiting = asyncio.create_task(world.submit(found))
     await taken.wait()
     await world.submissions.finish(timedelta())

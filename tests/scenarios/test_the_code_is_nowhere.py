@@ -130,8 +130,8 @@ async def test_a_code_is_found_in_nothing_that_was_written(house: House, make: M
         assert (await otsd.submit(code, f"x-{code}-x")).status == 400
         assert (await form(otsd, code, code)).status == 400
         headers = {"User-Agent": f"a visitor of {code}"}
-        answer = await otsd.post(f"/api/public/token/submit?token={code}", headers=headers)
-        assert answer.status == 200
+        told = await otsd.post(f"/api/public/token/submit?token={code}", headers=headers)
+        assert told.status == 200
 
         # not in order
         statuses: dict[str, bytes] = {}
