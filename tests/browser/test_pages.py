@@ -1,13 +1,12 @@
 """Every page in a real browser: its words, what it weighs, and who can read it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, Response
+from playwright.async_api import Browser, Page, Response
 
 from tests.browser.browsing import HEIGHT, WIDTH, visiting
 from tests.browser.conftest import EVIL
@@ -24,49 +23,55 @@ class Witness:
     def __init__(self, page: Page) -> None:
         self.responses: list[Response] = []
         self.complaints: list[str] = []
-        page.on("response", self._load)
+        page.on("response", lambda response: self.responses.append(response))  # noqa: PLW0108 - it must be Python's
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         page.on("console", lambda message: self._hear(message.text))
-
-    def _load(self, response: Response) -> None:
-        self.responses.append(response)
 
     def _hear(self, text: str) -> None:
         # that a page has the status 404 is no fault of the page
         if "the server responded with a status of" not in text:
             self.complaints.append(text)
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
-async def scripted(browser: Browser) -> AsyncIterator[BrowserContext]:
-    async with visiting(browser) as context:
-        yield context
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
-async def plain(browser: Browser) -> AsyncIterator[BrowserContext]:
-    async with visiting(browser, java_script_enabled=False) as context:
-        yield context
+    def forget(self) -> None:
+        """Be new to the next page."""
+        self.responses.clear()
+        self.complaints.clear()
 
 
-@asynccontextmanager
-async def visited(
-    context: BrowserContext, place: Place, scene: Scene
-) -> AsyncIterator[tuple[Page, Witness]]:
-    """Lead a browser to the page of a scene."""
-    place.calm()
-    address = await scene.arrange(place)
-    page = await context.new_page()
-    try:
-        witness = Witness(page)
+class Visitor:
+    """One phone, which visits one page after another."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.witness = Witness(page)
+
+    async def visit(self, place: Place, scene: Scene) -> tuple[Page, Witness]:
+        """Go to the page of a scene, in light colours and at the common size."""
+        page = self.page
+        await page.goto("about:blank")  # the page before may look again by itself
+        place.calm()
+        address = await scene.arrange(place)
+        await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        await page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        self.witness.forget()
         await page.goto(address)
         if scene.pressed:
             await page.locator("button").click()
-            await page.locator(f"[data-code={scene.code}]").wait_for()
-        yield page, witness
-    finally:
-        await page.close()
+        await page.locator(f"[data-code={scene.code}]").wait_for()
+        return page, self.witness
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def scripted(browser: Browser) -> AsyncIterator[Visitor]:
+    async with visiting(browser) as context:
+        yield Visitor(await context.new_page())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def plain(browser: Browser) -> AsyncIterator[Visitor]:
+    async with visiting(browser, java_script_enabled=False) as context:
+        yield Visitor(await context.new_page())
 
 
 async def check_words(page: Page, witness: Witness, place: Place, scene: Scene) -> None:
@@ -120,56 +125,50 @@ async def check_at_twice_the_size(page: Page) -> None:
 
 @each_scene
 async def test_a_page_is_complete_without_a_script_in_one_small_answer(
-    plain: BrowserContext, place: Place, scene: Scene
+    plain: Visitor, place: Place, scene: Scene
 ) -> None:
-    async with visited(plain, place, scene) as (page, witness):
-        await check_words(page, witness, place, scene)
-        await check_weight(witness, scene)
+    page, witness = await plain.visit(place, scene)
+    await check_words(page, witness, place, scene)
+    await check_weight(witness, scene)
 
 
 @each_scene
 async def test_a_page_says_the_same_with_a_script_to_everybody_in_light_and_dark(
-    scripted: BrowserContext, place: Place, scene: Scene
+    scripted: Visitor, place: Place, scene: Scene
 ) -> None:
-    async with visited(scripted, place, scene) as (page, witness):
-        await check_words(page, witness, place, scene)
-        await check_weight(witness, scene)
-        await check_access(page)
-        await page.emulate_media(color_scheme="dark")
-        await check_access(page)
-        await check_at_twice_the_size(page)
+    page, witness = await scripted.visit(place, scene)
+    await check_words(page, witness, place, scene)
+    await check_weight(witness, scene)
+    await check_access(page)
+    await page.emulate_media(color_scheme="dark")
+    await check_access(page)
+    await check_at_twice_the_size(page)
 
 
-async def test_the_longest_title_fits_at_twice_the_size(
-    scripted: BrowserContext, tmp_path: Path
-) -> None:
+async def test_the_longest_title_fits_at_twice_the_size(scripted: Visitor, tmp_path: Path) -> None:
     wording = Wording(title="Donaudampfschifffahrtsgesellschaft" * 5, comment="a" * 500)
     (ready,) = [scene for scene in SCENES if scene.name == "ready"]
-    async with (
-        gallery(tmp_path, wording) as place,
-        visited(scripted, place, ready) as (page, _),
-    ):
+    async with gallery(tmp_path, wording) as place:
+        page, _ = await scripted.visit(place, ready)
         await check_at_twice_the_size(page)
 
 
 async def test_the_button_is_large_and_reached_by_the_thumb(
-    scripted: BrowserContext, place: Place
+    scripted: Visitor, place: Place
 ) -> None:
     (ready,) = [scene for scene in SCENES if scene.name == "ready"]
-    async with visited(scripted, place, ready) as (page, _):
-        box = await page.get_by_role("button").bounding_box()
-        assert box is not None
-        assert box["width"] > WIDTH * 0.75
-        assert box["height"] > HEIGHT * 0.2
-        assert box["y"] + box["height"] / 2 > HEIGHT * 0.4
-        assert box["y"] + box["height"] <= HEIGHT
+    page, _ = await scripted.visit(place, ready)
+    box = await page.get_by_role("button").bounding_box()
+    assert box is not None
+    assert box["width"] > WIDTH * 0.75
+    assert box["height"] > HEIGHT * 0.2
+    assert box["y"] + box["height"] / 2 > HEIGHT * 0.4
+    assert box["y"] + box["height"] <= HEIGHT
 
 
-async def test_nothing_moves_for_whoever_wants_less_motion(
-    scripted: BrowserContext, place: Place
-) -> None:
+async def test_nothing_moves_for_whoever_wants_less_motion(scripted: Visitor, place: Place) -> None:
     (running,) = [scene for scene in SCENES if scene.name == "running"]
-    async with visited(scripted, place, running) as (page, _):
-        for motion, moving in (("reduce", 0), ("no-preference", 1)):
-            await page.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
-            assert await page.evaluate("document.getAnimations().length") == moving
+    page, _ = await scripted.visit(place, running)
+    for motion, moving in (("reduce", 0), ("no-preference", 1)):
+        await page.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
+        assert await page.evaluate("document.getAnimations().length") == moving

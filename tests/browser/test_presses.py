@@ -29,15 +29,20 @@ async def notes(page: Page, words: str) -> None:
     await expect(page.locator("#note")).to_have_text(re.compile(words), timeout=PATIENCE)
 
 
-async def reload_failed(page: Page) -> None:
-    """Reload as soon as the browser shows its own page, which says that nothing came."""
+async def failed(page: Page) -> None:
+    """Wait for the browser's own page, which says that nothing came."""
     async with asyncio.timeout(PATIENCE / 1000):
         while not page.url.startswith("chrome-error:"):
             await asyncio.sleep(0.02)
+
+
+async def reload(page: Page) -> None:
+    """Reload the browser's own page, whose address is known before it is there."""
+    async with asyncio.timeout(PATIENCE / 1000):
         while True:
             try:
                 await page.reload()
-            except BrowserError:  # its page is known by address before it is there
+            except BrowserError:
                 await asyncio.sleep(0.05)
             else:
                 break
@@ -304,8 +309,9 @@ async def test_without_a_script_a_reload_asks_for_the_answer_that_was_lost(
         street.lose_answers(9)
         await page.get_by_role("button").tap(no_wait_after=True)
         await street.home.until(lambda: street.lost_answers)
+        await failed(page)
         street.mend()
-        await reload_failed(page)
+        await reload(page)
         await says(page, "Done")
     assert len(street.home.calls) == 1
     assert await uses_left(street, link) == 4
