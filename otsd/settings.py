@@ -641,13 +641,16 @@ def load(
     """
     here = working_directory or Path()
     named = config or environ.get("OTSD_CONFIG")
+    file = here / (named or "config.toml")
+    # as if the file had said it, so that leaving the line out changes nothing
+    home = file.parent if file.is_file() else here
     supervisor_token = environ.get("SUPERVISOR_TOKEN")
     sources = [
         _Source("command line", overrides, here),
         _Source("environment", _variables(environ), here),
         *([_Source.from_file(options, json.loads)] if supervisor_token else []),
-        _Source.from_file(here / (named or "config.toml"), tomllib.loads, required=bool(named)),
-        _Source("default", {"storage.directory": "data"}, here),
+        _Source.from_file(file, tomllib.loads, required=bool(named)),
+        _Source("default", {"storage.directory": "data"}, home),
     ]
     settings = Settings(
         **_nested(ChainMap(*(source.values for source in sources))),

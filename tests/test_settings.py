@@ -275,6 +275,13 @@ def test_relative_paths_start_where_they_are_written(machine: Machine) -> None:
     assert machine.load().storage.directory == machine.folder / "data"
 
 
+def test_the_default_directory_is_the_one_that_the_file_could_have_named(machine: Machine) -> None:
+    """Leaving the line out changes nothing, wherever the command is given."""
+    config = machine.file("etc/mine.toml", 'public.title = "Ours"')
+
+    assert machine.load(config=config).storage.directory == machine.folder / "etc" / "data"
+
+
 def test_only_load_reads_the_environment(machine: Machine) -> None:
     """The process's environment is the default of `load`; a tree made by hand ignores it."""
     program = "from otsd.settings import *; print(load().public.port, Settings().public.port)"

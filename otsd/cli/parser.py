@@ -137,7 +137,23 @@ def _configuration(settings: Sequence[Setting], *, shown: bool) -> argparse.Argu
             default=argparse.SUPPRESS,
             help=words if shown else argparse.SUPPRESS,
         )
+        if setting.file_key:
+            parser.add_argument(
+                f"--{setting.key}",
+                action=_NoSecret,
+                nargs="?",
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
     return parser
+
+
+class _NoSecret(argparse.Action):
+    """Refuses a secret on the command line, and does not repeat it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        option = self.option_strings[0]
+        parser.error(f"{option} would be seen by others; give {option}_file FILE")
 
 
 def _add_json(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:

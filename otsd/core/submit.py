@@ -198,6 +198,11 @@ class Submissions:
             raise TargetUnavailable([f"the action {token.action} was deleted"])
         return action
 
+    def title(self, token: Token) -> str | None:
+        """Return the title of the token's action, as long as there is one."""
+        action = self._store.action(token.action)
+        return None if action is None else action.title
+
     async def attempt(self, token: Token, attempt: str, within: timedelta) -> Submission | None:
         """Return what became of an attempt, waiting for a running one; ``None`` if not known."""
         if running := self._running.get((token.id, attempt)):
@@ -222,7 +227,12 @@ class Submissions:
             attempted = Attempted()
             attempted.finish(known)
         if attempted is None:
-            action = self.check(found)
+            try:
+                action = self.check(found)
+            except (HomeUnavailable, TargetUnavailable) as error:
+                # nothing is recorded of it, and its owner may be able to help
+                _log.warning("token %s could not be used by its visitor: %s", token.id, error)
+                raise
             if (
                 self._closing
                 or len(self._running) >= MOST_RUNNING

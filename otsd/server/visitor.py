@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import ipaddress
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from otsd.core.actions import Action
     from otsd.core.ports import Clock, Found, Home
     from otsd.core.submit import Submissions
 
@@ -291,12 +290,17 @@ class VisitorSite:
 
     def _refusal_page(self, error: OtsdError, found: Found) -> web.Response:
         answer = self._speaker().refusal(error)
-        return self._answer_page(answer, comment=found.token.comment, show_contact=True)
+        return self._answer_page(
+            answer,
+            title=self._submissions.title(found.token),
+            comment=found.token.comment,
+            show_contact=True,
+        )
 
     def _outcome_page(self, found: Found, code: str, submission: Submission) -> web.Response:
         answer = self._speaker().outcome(submission)
         finished_at = submission.finished_at
-        action = self._action_again(found) if finished_at else None
+        is_open = finished_at is not None and self._is_usable(found)
         if finished_at is not None:
             # some proxies put a page of their own in place of the bodies of 502 and 504
             answer = replace(answer, status=200, retry_after=None)
@@ -309,19 +313,19 @@ class VisitorSite:
             answer,
             headline="Already done" if is_replay else None,
             is_replay=is_replay,
-            title=action.title if action else None,
+            title=self._submissions.title(found.token),
             comment=found.token.comment,
-            offer=_offer(code) if action else None,
+            offer=_offer(code) if is_open else None,
             uses=_uses(found.token) if finished_at else None,
             show_contact=finished_at is not None,
         )
 
-    def _action_again(self, found: Found) -> Action | None:
-        """Return the action if there is another use of it now."""
+    def _is_usable(self, found: Found) -> bool:
         try:
-            return self._submissions.check(found)
+            self._submissions.check(found)
         except OtsdError:
-            return None
+            return False
+        return True
 
     # -- parts -------------------------------------------------------------------------------
 

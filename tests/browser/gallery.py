@@ -50,8 +50,9 @@ class Wording:
 class Place:
     """The public site, and the strings that a scene pulls."""
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, wording: Wording, root: str) -> None:
         self.wording = wording
+        self.root = root
         self.clock = Clock()
         self.home = StubHome()
         self.port = 0
@@ -62,7 +63,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.root}"
 
     def calm(self) -> None:
         """Undo what a scene arranged."""
@@ -107,9 +108,11 @@ def failing(error: Exception) -> Callable[[], Awaitable[Ran]]:
 
 
 @asynccontextmanager
-async def gallery(folder: Path, wording: Wording | None = None) -> AsyncIterator[Place]:
-    """Open the public site in this process."""
-    place = Place(wording or Wording())
+async def gallery(
+    folder: Path, wording: Wording | None = None, root: str = ""
+) -> AsyncIterator[Place]:
+    """Open the public site in this process, below the path ``root``."""
+    place = Place(wording or Wording(), root)
     async with opened(folder / "data") as (store, key):
         codes, changes = Codes(key.derive("codes")), Changes()
         place.store = FaultyStore(store)
@@ -126,7 +129,7 @@ async def gallery(folder: Path, wording: Wording | None = None) -> AsyncIterator
                 action = ReplaceAction(title=place.wording.title, yaml=yaml).action(name)
                 await store.save_action(action, create=True, now=place.clock())
             site = VisitorSite(
-                Site(place.wording.site, place.wording.contact, ""),
+                Site(place.wording.site, place.wording.contact, root),
                 submissions=place.submissions,
                 home=place.home,
                 now=place.clock,

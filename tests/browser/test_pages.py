@@ -172,3 +172,18 @@ async def test_nothing_moves_for_whoever_wants_less_motion(scripted: Visitor, pl
     for motion, moving in (("reduce", 0), ("no-preference", 1)):
         await page.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
         assert await page.evaluate("document.getAnimations().length") == moving
+
+
+async def test_below_a_path_a_press_stays_below_it(
+    scripted: Visitor, plain: Visitor, tmp_path: Path
+) -> None:
+    (ready,) = [scene for scene in SCENES if scene.name == "ready"]
+    async with gallery(tmp_path, root="/t%C3%BCr/door") as place:
+        for visitor in (scripted, plain):
+            page, witness = await visitor.visit(place, ready)
+            await page.get_by_role("button").click()
+            await page.locator("[data-code=executed]").wait_for()
+            assert page.url.startswith(f"{place.url}/?token=")
+            assert "&attempt=" in page.url
+            assert witness.complaints == []
+        assert place.home.ran == 2

@@ -78,11 +78,12 @@ def test_the_page_names_the_options_that_every_command_has() -> None:
 
 def test_every_setting_is_an_option_of_every_command_and_secrets_only_by_their_file() -> None:
     wanted = {f"--{setting.file_key or setting.key}" for setting in schema()}
+    refused = {f"--{setting.key}" for setting in schema() if setting.secret}
     assert "--home_assistant.token_file" in wanted
-    assert "--home_assistant.token" not in wanted
+    assert "--home_assistant.token" in refused - wanted
     for name, command in commands(parser.build(schema())):
         options = {option for option in command._option_string_actions if "." in option}
-        assert options == wanted, name
+        assert options == wanted | refused, name
 
 
 def test_the_help_of_run_lists_the_settings_by_section_and_that_of_others_does_not() -> None:
@@ -148,7 +149,7 @@ def test_what_is_not_written_is_unset() -> None:
         (("token", "list", "--limit", "0"), "must be at least 1"),
         (("submissions", "--limit", "-1"), "must be at least 1"),
         (("submissions", "refund"), "ID"),
-        (("run", "--home_assistant.token", "secret"), "unrecognized arguments"),
+        (("run", "--home_assistant.token", "secret"), "would be seen by others"),
         (("run", "--public.prot", "80"), "unrecognized arguments"),
         (("run", "--json"), "unrecognized arguments"),
     ],
@@ -195,3 +196,15 @@ def test_a_command_of_the_daemon_does_not_load_the_daemon(tmp_path: Path) -> Non
 
 def test_both_sides_mean_the_same_socket() -> None:
     assert context.SOCKET == app.SOCKET
+
+
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for line in (["--mqtt.password", "hunter2"], ["--mqtt.password=hunter2"]):
+        with pytest.raises(SystemExit) as end:
+            parser.build(schema()).parse_args(["run", *line])
+        assert end.value.code == 2
+        said = capsys.readouterr().err
+        assert "--mqtt.password_file FILE" in said
+        assert "hunter2" not in said

@@ -155,7 +155,8 @@ async def test_a_code_is_found_in_nothing_that_was_written(house: House, make: M
         submitted = (await otsd.admin("GET", "/submissions")).json["items"]
         events = house.heard(token["id"]) + house.heard(other["id"])
         assert {event["submission_id"] for event in events} == {each["id"] for each in submitted}
-        await until(lambda: len(house.notified()) == notified + len(submitted))
+        # one that was told right before the kill may be told again
+        await until(lambda: len(house.notified()) >= notified + len(submitted))
 
         data = otsd.directory
         assert {path.name for path in data.iterdir()} >= {
