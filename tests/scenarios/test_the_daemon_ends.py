@@ -61,7 +61,9 @@ async def test_a_second_daemon_on_the_same_directory_says_so_and_ends(tmp_path: 
     async with Daemon(tmp_path) as otsd:
         ended = await otsd.command("run", "--config", str(otsd.config))
         assert ended.returncode == 1
-        assert "Another otsd is running with the storage directory data." in ended.stderr
+        assert (
+            f"Another otsd is running with the storage directory {otsd.directory}." in ended.stderr
+        )
         assert "Traceback" not in ended.stderr
         assert (await otsd.get("/healthz")).status == 200
         assert (await otsd.status())["counts"]["tokens"] == 0
