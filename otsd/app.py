@@ -30,6 +30,7 @@ from otsd.core.errors import StartError, StorageUnavailable
 from otsd.core.events import announcer
 from otsd.core.history import forget
 from otsd.core.manage import Actions, Tokens
+from otsd.core.ports import ConnectionState, ConnectionStatus
 from otsd.core.submit import Submissions
 from otsd.core.times import isoformat
 from otsd.home.home import Address, HomeAssistant, websocket_url
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from otsd.core.ports import Store
-    from otsd.settings import Settings
+    from otsd.mqtt.broker import Broker
+    from otsd.mqtt.line import Address as BrokerAddress
+    from otsd.settings import Mqtt, Settings
 
 SOCKET: Final = "otsd.sock"
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7) without its closing NUL
@@ -51,6 +54,9 @@ _BACKLOG: Final = 1_024  # connect(2) on a unix socket fails, rather than waits,
 _SUPERVISOR: Final = URL("ws://supervisor/core/websocket")
 _GRACE: Final = timedelta(seconds=8)
 _ZONE: Final = "zone"
+_HOME_CHANGED: Final = Change(Subject.CONNECTION, "home_assistant")
+_CONNECTED: Final = ConnectionState.CONNECTED
+NO_BROKER: Final = "mqtt.host is not set"
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +105,7 @@ async def _run(settings: Settings) -> None:
         _check_clock(store.newest())
         changes = Changes()
         codes = Codes(key.derive("codes"))
-        home = _home(settings, store)
+        home = _home(settings, store, changes)
         announce = Announcer(
             store=store,
             home=home,
@@ -122,6 +128,16 @@ async def _run(settings: Settings) -> None:
             now=clock,
             throttle=Throttle(time.monotonic),
         )
+        tokens = Tokens(
+            store=store,
+            codes=codes,
+            now=clock,
+            changes=changes,
+            random=secrets.token_bytes,
+            base_url=str(settings.public.base_url),
+        )
+        broker = _broker(settings, store, home, tokens, changes)
+        without_broker = ConnectionStatus(ConnectionState.OFF, clock(), NO_BROKER)
         api = AdminApi(
             Parts(
                 store=store,
@@ -129,26 +145,24 @@ async def _run(settings: Settings) -> None:
                 submissions=submissions,
                 announcer=announce,
                 actions=Actions(store=store, home=home, now=clock, changes=changes),
-                tokens=Tokens(
-                    store=store,
-                    codes=codes,
-                    now=clock,
-                    changes=changes,
-                    random=secrets.token_bytes,
-                ),
+                tokens=tokens,
                 now=clock,
-                base_url=settings.public.base_url,
+                mqtt=lambda: broker.status if broker else without_broker,
             )
         )
 
         def hear(change: Change) -> None:
             if change.subject is Subject.ACTION:
                 home.actions_changed()
+            if change == _HOME_CHANGED and broker and home.status.state is _CONNECTED:
+                broker.retry()
 
         stack.enter_context(changes.heard_by(hear))
         tasks = await stack.enter_async_context(_background())
         home.on_zone = lambda name: _remember_zone(tasks, store, name)
         tasks.create_task(home.keep(), name="Home Assistant")
+        if broker is not None:
+            tasks.create_task(broker.keep(), name="MQTT")
         await stack.enter_async_context(submissions)
         tasks.create_task(announce.run(), name="announcer")
         tasks.create_task(
@@ -195,25 +209,88 @@ def address(settings: Settings) -> Address:
     )
 
 
-def _home(settings: Settings, store: Store) -> HomeAssistant:
+def _home(settings: Settings, store: Store, changes: Changes) -> HomeAssistant:
     return HomeAssistant(
         address(settings),
         now=clock,
         zone=_zone(store.recall(_ZONE)),
         action_timeout=settings.home_assistant.action_timeout,
         plans=lambda: [action.plan for action in store.actions()],
+        changed=lambda: changes.tell(_HOME_CHANGED.subject, _HOME_CHANGED.id),
+    )
+
+
+def broker_address(mqtt: Mqtt) -> BrokerAddress:
+    """Return where the broker is that the settings name.
+
+    Raises:
+        StartError: its certificates cannot be read.
+
+    """
+    from otsd.mqtt.line import Address as BrokerAddress  # noqa: PLC0415 - 10 MB, without a use
+
+    return BrokerAddress(
+        host=mqtt.host or "",
+        port=mqtt.port,
+        username=mqtt.username,
+        password=None if mqtt.password is None else mqtt.password.get_secret_value(),
+        tls=_trusting(mqtt.ca_file, "mqtt.ca_file") if mqtt.tls else None,
+        protocol=mqtt.protocol,
+    )
+
+
+def _broker(
+    settings: Settings, store: Store, home: HomeAssistant, tokens: Tokens, changes: Changes
+) -> Broker | None:
+    mqtt = settings.mqtt
+    if mqtt.host is None:
+        return None
+    from otsd.mqtt.broker import Broker  # noqa: PLC0415 - 10 MB, without a use
+    from otsd.mqtt.commands import Commands  # noqa: PLC0415
+    from otsd.mqtt.discovery import About  # noqa: PLC0415
+    from otsd.mqtt.projection import Projection  # noqa: PLC0415
+    from otsd.mqtt.topics import Topics  # noqa: PLC0415
+
+    topics = Topics(mqtt.base_topic, mqtt.discovery_prefix)
+    return Broker(
+        broker_address(mqtt),
+        topics=topics,
+        store=store,
+        projection=Projection(
+            store=store,
+            home=home,
+            link=tokens.link,
+            changes=changes,
+            now=clock,
+            about=About(
+                topics=topics,
+                title=settings.public.title,
+                version=__version__,
+                configuration_url=str(settings.admin.base_url),
+                commands=mqtt.commands,
+                links=mqtt.publish_links,
+            ),
+            devices=mqtt.token_devices,
+        ),
+        commands=Commands(tokens=tokens, home=home, now=clock, topics=topics)
+        if mqtt.commands
+        else None,
+        now=clock,
+        changed=lambda: changes.tell(Subject.CONNECTION, "mqtt"),
     )
 
 
 def _tls(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext | bool:
     if not verify:
         return False
-    if ca_file is None:
-        return True
+    return True if ca_file is None else _trusting(ca_file, "home_assistant.ca_file")
+
+
+def _trusting(ca_file: Path | None, key: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        msg = f"home_assistant.ca_file: {ca_file} holds no certificates that can be read: {error}."
+        msg = f"{key}: {ca_file} holds no certificates that can be read: {error}."
         raise StartError(msg) from error
 
 

@@ -7,7 +7,10 @@ without a time zone is read in the zone that is passed as pydantic's validation 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Annotated, Any, Final, TypeVar
 
@@ -33,6 +36,10 @@ from otsd.core.times import format_duration, isoformat, parse_duration, parse_ti
 from otsd.core.tokens import COMMENT_LENGTH, MOST_USES, Submission, Token
 
 Body = TypeVar("Body", bound=BaseModel)
+
+LARGEST_BODY: Final = 64 * 1024
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+REQUEST_ID_RULE: Final = "1 to 64 of A-Z, a-z, 0-9, _ . : and -"
 
 _PREFIX: Final = "Value error, "
 
@@ -62,6 +69,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _request_id(value: str) -> str:
+    if not REQUEST_ID.fullmatch(value):
+        raise ValueError(REQUEST_ID_RULE)
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Title = Annotated[str, AfterValidator(actionfile.check_title)]
 Comment = Annotated[
@@ -69,6 +82,7 @@ Comment = Annotated[
 ]
 Uses = Annotated[int, Field(ge=1, le=MOST_USES)]
 Instant = Annotated[datetime | None, PlainValidator(_instant, json_schema_input_type=str | None)]
+RequestId = Annotated[str, AfterValidator(_request_id)]
 Length = Annotated[timedelta | None, PlainValidator(_length, json_schema_input_type=str | None)]
 
 
@@ -147,6 +161,31 @@ class MintToken(_Body):
         )
 
 
+class MintCommand(MintToken):
+    """A new token wanted by MQTT, which always has a limit and an end."""
+
+    request_id: RequestId | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> MintCommand:
+        for name in ("max_uses", "expires_at", "expires_in"):
+            if name in self.model_fields_set and getattr(self, name) is None:
+                msg = f"a token minted by MQTT has a limit and an end: {name} cannot be null"
+                raise ValueError(msg)
+        return self
+
+    def mint(self, created_by: str) -> Mint:
+        """Return the wish."""
+        return replace(super().mint(created_by), bounded=True)
+
+
+class TokenCommand(_Body):
+    """What is to be done, by MQTT, to one token."""
+
+    token_id: str
+    request_id: RequestId | None = None
+
+
 class EditToken(_Body):
     """What is to change of a token."""
 
@@ -166,6 +205,12 @@ def check_name(name: str) -> None:
         _name(name)
     except ValueError as error:
         raise Invalid([Fault(("name",), str(error))]) from error
+
+
+def digest(body: BaseModel, verb: str = "") -> bytes:
+    """Return what makes two requests the same, apart from their ids."""
+    text = body.model_dump_json(exclude_unset=True, exclude={"request_id"})
+    return hashlib.sha256(f"{verb}{text}".encode()).digest()
 
 
 def read(body: type[Body], text: bytes | str, zone: tzinfo) -> Body:

@@ -55,11 +55,16 @@ class Keeper:
         *,
         off: str | None = None,
         refusal_pauses: tuple[timedelta, timedelta] = REFUSAL_PAUSES,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the name for the log; ``off`` says why there is nothing to connect with."""
+        """Take the name for the log; ``off`` says why there is nothing to connect with.
+
+        ``changed`` is called at once when the connection stands otherwise than before.
+        """
         self._name = name
         self._now = now
         self._refusal_pauses = refusal_pauses
+        self._changed = changed
         self._again = asyncio.Event()
         self._delays = delays()
         self._refusals = 0
@@ -91,11 +96,13 @@ class Keeper:
         self._delays = delays()
         self._refusals = 0
         self._status = ConnectionStatus(ConnectionState.CONNECTED, self._now(), error, version)
+        self._changed()
 
     def limited(self, error: str | None) -> None:
         """Note what limits a connection that is otherwise usable."""
         status = self._status
         self._status = ConnectionStatus(status.state, status.since, error, status.version)
+        self._changed()
 
     async def run(self, session: Callable[[], Awaitable[NoReturn]]) -> NoReturn:
         """Run one session after another, for ever."""
@@ -127,6 +134,7 @@ class Keeper:
         was_connected = self.is_connected
         since = self._now() if state is not self._status.state else self._status.since
         self._status = ConnectionStatus(state, since, error, self._status.version)
+        self._changed()
         if self._reported:
             return
         self._reported = True

@@ -87,11 +87,10 @@ def _findings(context: Context) -> Iterator[Finding]:
             yield Finding(part, Verdict.UNTRIED, "the configuration comes first")
         return
     yield Finding(_CONFIGURATION, Verdict.OK, "every setting can be used")
-    yield from _tell_of_daemon(context, settings)
-    yield _broker(settings)
+    yield from _parts(context, settings)
 
 
-def _tell_of_daemon(context: Context, settings: Settings) -> Iterator[Finding]:
+def _parts(context: Context, settings: Settings) -> Iterator[Finding]:
     from otsd.cli.client import NoDaemon, NoReply, Problem  # noqa: PLC0415
 
     directory = settings.storage.directory.absolute()
@@ -101,12 +100,15 @@ def _tell_of_daemon(context: Context, settings: Settings) -> Iterator[Finding]:
     except NoDaemon:
         yield asyncio.run(_storage(directory))
         yield asyncio.run(_home(settings))
+        yield asyncio.run(_broker(settings))
     except (NoReply, Problem) as error:
         yield Finding(_STORAGE, Verdict.FAILED, str(error))
-        yield Finding(_HOME, Verdict.UNTRIED, "the daemon comes first")
+        for part in (_HOME, _BROKER):
+            yield Finding(part, Verdict.UNTRIED, "the daemon comes first")
     else:
         yield Finding(_STORAGE, Verdict.OK, f"{directory}, used by the running daemon")
-        yield _connection(status["home_assistant"], "")
+        yield _connection(_HOME, status["home_assistant"], "version {}")
+        yield _connection(_BROKER, status["mqtt"], "MQTT {}")
 
 
 def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
@@ -114,8 +116,8 @@ def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
     end = time.monotonic() + _DEADLINE.total_seconds()
     while True:
         status = daemon.get("/status")
-        home = status["home_assistant"]
-        if not _is_undecided(home) or time.monotonic() > end:
+        both = (status["home_assistant"], status["mqtt"])
+        if not any(map(_is_undecided, both)) or time.monotonic() > end:
             return status
         time.sleep(_LOOK_AGAIN)
 
@@ -178,7 +180,32 @@ async def _home(settings: Settings) -> Finding:
                 await asyncio.sleep(_LOOK_AGAIN)
             found = connection_json(home.status)
             keeping.cancel()
-    return _connection(found, f" at {found_at.websocket_url.host}")
+    return _connection(_HOME, found, f"version {{}} at {found_at.websocket_url.host}")
+
+
+async def _broker(settings: Settings) -> Finding:
+    mqtt = settings.mqtt
+    if mqtt.host is None:
+        return Finding(_BROKER, Verdict.OFF, "mqtt.host is not set")
+    from otsd.app import broker_address  # noqa: PLC0415 - only without a daemon
+    from otsd.mqtt.line import Pace, connected  # noqa: PLC0415
+    from otsd.mqtt.topics import Topics  # noqa: PLC0415
+    from otsd.supervise import CredentialRefused, Lost  # noqa: PLC0415
+
+    topics = Topics(mqtt.base_topic, mqtt.discovery_prefix)
+    name = f"{topics.id}-check"  # a daemon of the same name would be thrown out
+    try:
+        address = broker_address(mqtt)
+        with _quiet():
+            async with (
+                asyncio.timeout(_DEADLINE.total_seconds()),
+                connected(address, Pace(), name, will=None) as line,
+            ):
+                return Finding(_BROKER, Verdict.OK, f"MQTT {line.version} at {mqtt.host}")
+    except (StartError, Lost, CredentialRefused) as error:
+        return Finding(_BROKER, Verdict.FAILED, str(error))
+    except TimeoutError:
+        return Finding(_BROKER, Verdict.FAILED, _no_answer())
 
 
 @contextmanager
@@ -198,18 +225,14 @@ def _is_undecided(status: Mapping[str, Any]) -> bool:
     return status["state"] == "connecting" and status["error"] is None
 
 
-def _connection(status: Mapping[str, Any], where: str) -> Finding:
+def _connection(part: str, status: Mapping[str, Any], words: str) -> Finding:
     state, error = status["state"], status["error"]
     if state == "off":
-        return Finding(_HOME, Verdict.OFF, error or "")
+        return Finding(part, Verdict.OFF, error or "")
     if state == "connected" and error is None:
-        return Finding(_HOME, Verdict.OK, f"version {status['version']}{where}")
-    seconds = _DEADLINE.total_seconds()
-    return Finding(_HOME, Verdict.FAILED, error or f"it has not answered within {seconds:.0f} s")
+        return Finding(part, Verdict.OK, words.format(status["version"]))
+    return Finding(part, Verdict.FAILED, error or _no_answer())
 
 
-def _broker(settings: Settings) -> Finding:
-    if settings.mqtt.host is None:
-        return Finding(_BROKER, Verdict.OFF, "mqtt.host is not set")
-    words = "mqtt.host is set, but this version of otsd does not speak MQTT yet"
-    return Finding(_BROKER, Verdict.OFF, words)
+def _no_answer() -> str:
+    return f"it has not answered within {_DEADLINE.total_seconds():.0f} s"

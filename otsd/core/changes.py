@@ -20,11 +20,12 @@ class Subject(StrEnum):
     ACTION = "action"
     TOKEN = "token"  # noqa: S105 - a word of the glossary, no password
     SUBMISSION = "submission"
+    CONNECTION = "connection"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is not as it was: an action's name, a token's or a submission's id."""
+    """One thing that is not as it was: an action or a connection by name, the others by id."""
 
     subject: Subject
     id: str | int

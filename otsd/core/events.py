@@ -27,31 +27,44 @@ def announcer(*, notify: bool) -> Announce:
     queues = (Queue.EVENT, Queue.NOTIFICATION) if notify else (Queue.EVENT,)
 
     def announce(claim: Claim) -> Sequence[Announcement]:
-        submission, token = claim.submission, claim.token
-        finished_at = submission.finished_at or submission.started_at
-        payload = {
-            "submission_id": submission.id,
-            "token_id": token.id,
-            "comment": token.comment,
-            "action": submission.action,
-            "title": claim.title,
-            "outcome": submission.state.value,
-            "error": submission.error,
-            "uses_left": submission.uses_left,
-            "max_uses": token.max_uses,
-            "submitted_at": isoformat(submission.started_at.replace(microsecond=0)),
-            "remote_ip": submission.remote_ip,
-            "user_agent": submission.user_agent,
-        }
-        return [Announcement(queue, payload, finished_at) for queue in queues]
+        payload = submission_data(claim)
+        return [Announcement(queue, payload, finished_at(claim)) for queue in queues]
 
     return announce
 
 
+def submission_data(claim: Claim) -> Mapping[str, object]:
+    """Return what everybody is told about a finished submission."""
+    submission, token = claim.submission, claim.token
+    return {
+        "submission_id": submission.id,
+        "token_id": token.id,
+        "comment": token.comment,
+        "action": submission.action,
+        "title": claim.title,
+        "outcome": submission.state.value,
+        "error": submission.error,
+        "uses_left": submission.uses_left,
+        "max_uses": token.max_uses,
+        "submitted_at": isoformat(submission.started_at.replace(microsecond=0)),
+        "remote_ip": submission.remote_ip,
+        "user_agent": submission.user_agent,
+    }
+
+
+def finished_at(claim: Claim) -> datetime:
+    """Return when a submission came to its end."""
+    return claim.submission.finished_at or claim.submission.started_at
+
+
+def is_late(finished: datetime, now: datetime) -> bool:
+    """Return whether what is told at ``now`` is old: the hall light should not go on at night."""
+    return now - finished > LATE
+
+
 def event_data(announcement: Announcement, now: datetime) -> Mapping[str, object]:
     """Return the event's data as it is delivered at ``now``."""
-    late = now - announcement.finished_at > LATE
-    return {**announcement.payload, "delivered_late": late}
+    return {**announcement.payload, "delivered_late": is_late(announcement.finished_at, now)}
 
 
 def notification(payload: Mapping[str, object], zone: tzinfo) -> tuple[str, str]:

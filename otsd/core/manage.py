@@ -7,23 +7,23 @@ newest version in one step; what the token's state forbids raises `Conflict` and
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from otsd.core.actions import doubts
+from otsd.core.actions import Defaults, doubts
 from otsd.core.changes import Changes, Subject
 from otsd.core.errors import Conflict, Fault, Invalid, NotAsked, NotFound
-from otsd.core.ports import Request
 from otsd.core.times import truncate
 from otsd.core.tokens import Submission, Token, TokenState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from otsd.core.actions import Action, Plan
     from otsd.core.codes import Code, Codes
-    from otsd.core.ports import Clock, Home, Ran, Randomness, Store
+    from otsd.core.ports import Clock, Home, Ran, Randomness, Request, Store
 
 _ID_LETTERS: Final = "23456789abcdefghjkmnpqrstuvwxyz"
 _ID_LENGTH: Final = 8
@@ -36,13 +36,16 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
+BOUNDED_USES: Final = 1
+BOUNDED_LENGTH: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Mint:
     """What somebody wants of a new token; what is `UNSET` comes from the action's defaults.
 
-    ``expires_in`` counts from ``valid_from``, if there is one, else from now.
+    ``expires_in`` counts from ``valid_from``, if there is one, else from now. One that is
+    ``bounded`` gets a limit and an end also where the action's defaults have none.
     """
 
     action: str
@@ -53,6 +56,7 @@ class Mint:
     expires_at: datetime | Unset | None = UNSET
     expires_in: timedelta | Unset | None = UNSET
     device: bool | None = None
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +126,23 @@ class Actions:
 class Tokens:
     """The owner's tokens."""
 
-    def __init__(
-        self, *, store: Store, codes: Codes, now: Clock, changes: Changes, random: Randomness
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
+        self,
+        *,
+        store: Store,
+        codes: Codes,
+        now: Clock,
+        changes: Changes,
+        random: Randomness,
+        base_url: str,
     ) -> None:
-        """Take the parts."""
+        """Take the parts; ``base_url`` is what links begin with."""
         self._store = store
         self._codes = codes
         self._now = now
         self._changes = changes
         self._random = random
+        self._base_url = base_url.rstrip("/")
 
     def get(self, token_id: str) -> Token:
         """Return one, or raise `NotFound`."""
@@ -139,11 +151,15 @@ class Tokens:
         return token
 
     def code(self, token: Token) -> Code:
-        """Return a token's code, for its link."""
+        """Return a token's code."""
         return self._codes.code(token.lookup)
 
-    async def mint(self, wish: Mint, request: tuple[str, str, bytes] | None = None) -> Token:
-        """Make a token; a ``request`` (scope, key, digest) seen before returns the one made then.
+    def link(self, token: Token) -> str:
+        """Return a token's link, which carries its code: it is for whoever may use it."""
+        return f"{self._base_url}/?token={self.code(token).reveal()}"
+
+    async def mint(self, wish: Mint, request: Request | None = None) -> Token:
+        """Make a token; a ``request`` that was seen before returns the one made then.
 
         Raises:
             NotFound: there is no such action.
@@ -157,9 +173,9 @@ class Tokens:
             # looked at only now: what was made for the same request stays the answer to it
             if (action := self._store.action(wish.action)) is None:
                 raise NotFound("action", wish.action)
-            expires_at = _expiry(wish, action.defaults.expires_in, now)
+            defaults = _bounded(action.defaults) if wish.bounded else action.defaults
+            expires_at = _expiry(wish, defaults.expires_in, now)
             _check_span(wish.valid_from, expires_at, now)
-            defaults = action.defaults
             return Token(
                 id=self._new_id(),
                 lookup=self._new_lookup(),
@@ -178,7 +194,7 @@ class Tokens:
                 device=wish.device,
             )
 
-        token = await self._store.add_token(make, Request(*request) if request else None, now)
+        token = await self._store.add_token(make, request, now)
         self._changes.tell(Subject.TOKEN, token.id)
         return token
 
@@ -225,24 +241,28 @@ class Tokens:
 
         return await self._change(token_id, change)
 
-    async def revoke(self, token_id: str) -> Token:
+    async def revoke(self, token_id: str, request: Request | None = None) -> Token:
         """End a token for good; revoking twice is no fault."""
         now = truncate(self._now())
         return await self._change(
-            token_id, lambda token: token if token.revoked_at else replace(token, revoked_at=now)
+            token_id,
+            lambda token: token if token.revoked_at else replace(token, revoked_at=now),
+            request,
         )
 
-    async def pause(self, token_id: str) -> Token:
+    async def pause(self, token_id: str, request: Request | None = None) -> Token:
         """Forbid submissions until `resume`."""
-        return await self._change(token_id, lambda token: replace(_not_revoked(token), paused=True))
+        return await self._change(
+            token_id, lambda token: replace(_not_revoked(token), paused=True), request
+        )
 
-    async def resume(self, token_id: str) -> Token:
+    async def resume(self, token_id: str, request: Request | None = None) -> Token:
         """Allow submissions again."""
         return await self._change(
-            token_id, lambda token: replace(_not_revoked(token), paused=False)
+            token_id, lambda token: replace(_not_revoked(token), paused=False), request
         )
 
-    async def replenish(self, token_id: str) -> Token:
+    async def replenish(self, token_id: str, request: Request | None = None) -> Token:
         """Set the uses left to ``max_uses``."""
         now = self._now()
 
@@ -253,7 +273,7 @@ class Tokens:
             _not_revoked(token)
             return replace(token, uses_taken=0, round=token.round + 1)
 
-        return await self._change(token_id, change)
+        return await self._change(token_id, change, request)
 
     async def rotate(self, token_id: str) -> Token:
         """Give a token a new code; the old link is answered as revoked."""
@@ -272,8 +292,10 @@ class Tokens:
         self._changes.tell(Subject.TOKEN, submission.token_id)
         return submission
 
-    async def _change(self, token_id: str, change: Callable[[Token], Token]) -> Token:
-        token = await self._store.change_token(token_id, change)
+    async def _change(
+        self, token_id: str, change: Callable[[Token], Token], request: Request | None = None
+    ) -> Token:
+        token = await self._store.change_token(token_id, change, request, truncate(self._now()))
         self._changes.tell(Subject.TOKEN, token_id)
         return token
 
@@ -283,6 +305,10 @@ class Tokens:
 
     def _new_lookup(self) -> int:
         return int.from_bytes(self._random(8), "big")
+
+
+def _bounded(defaults: Defaults) -> Defaults:
+    return Defaults(defaults.max_uses or BOUNDED_USES, defaults.expires_in or BOUNDED_LENGTH)
 
 
 def _expiry(wish: Mint, default: timedelta | None, now: datetime) -> datetime | None:

@@ -68,7 +68,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to mint that may be repeated: the same key and digest get the same token."""
+    """A request that may be repeated: the same key and digest get the same token."""
 
     scope: str
     key: str
@@ -77,10 +77,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many tokens are active, and their uses together (``None``: one has no limit)."""
+    """Active tokens, their uses together (``None``: one has no limit), and the last use."""
 
     active_tokens: int
     remaining_uses: int | None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,22 @@ class Counts:
     by_action: Mapping[str, Tally]
     waiting_events: int
     waiting_notifications: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What a dashboard shows, at an instant.
+
+    ``last`` is the submission that was the last to begin of those that have finished. ``devices``
+    are the tokens with a device of their own, newest first; ``newest`` is each action's newest
+    token. ``next_change`` is when the next token becomes or ceases to be active by itself.
+    """
+
+    counts: Counts
+    last: Submission | None
+    devices: Sequence[Token]
+    newest: Mapping[str, Token]
+    next_change: datetime | None
 
 
 class Store(Protocol):
@@ -175,8 +192,18 @@ class Store(Protocol):
         (``request_conflict``) when the same key came with another body.
         """
 
-    async def change_token(self, token_id: str, change: Callable[[Token], Token]) -> Token:
-        """Read, change and write a token in one step; what ``change`` raises changes nothing."""
+    async def change_token(
+        self,
+        token_id: str,
+        change: Callable[[Token], Token],
+        request: Request | None = None,
+        now: datetime | None = None,
+    ) -> Token:
+        """Read, change and write a token in one step; what ``change`` raises changes nothing.
+
+        With a request that was seen before nothing is changed, as for `add_token`; it needs
+        ``now``.
+        """
 
     async def delete_token(self, token_id: str) -> None:
         """Remove a token and its history."""
@@ -194,8 +221,14 @@ class Store(Protocol):
     async def refund(self, submission_id: int) -> Submission:
         """Give back the use of a submission that stayed spent without being executed."""
 
+    def claimed(self, submission_id: int) -> Claim | None:
+        """Return a submission with its token and the action's title, as they are now."""
+
     async def counts(self, now: datetime) -> Counts:
         """Count what there is."""
+
+    async def overview(self, now: datetime, *, devices: int, newest: bool) -> Overview:
+        """Look at everything that a dashboard shows: at most so many ``devices``."""
 
     def recall(self, name: str) -> str | None:
         """Return a small fact that was remembered."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -16,6 +16,7 @@ from otsd.core.errors import TokenUnusable
 
 COMMENT_LENGTH: Final = 500
 MOST_USES: Final = 10**9
+DEVICE_STAYS: Final = timedelta(days=1)
 ATTEMPT: Final = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 
 
@@ -73,6 +74,19 @@ class Token:
         if self.valid_from is not None and now < self.valid_from:
             return TokenState.SCHEDULED
         return TokenState.ACTIVE
+
+    @property
+    def wants_device(self) -> bool:
+        """Whether it is to have a device of its own in MQTT; not so by default if used once."""
+        return self.max_uses != 1 if self.device is None else self.device
+
+    @property
+    def device_until(self) -> datetime | None:
+        """When its device goes: a day after its last use or its expiry; ``None``: not known yet."""
+        ends = [] if self.expires_at is None else [self.expires_at]
+        if self.uses_left == 0 and self.last_used_at is not None:
+            ends.append(self.last_used_at)
+        return min(ends) + DEVICE_STAYS if ends else None
 
     def check_usable(self, now: datetime) -> None:
         """Raise `TokenUnusable` unless a submission is allowed at this instant."""

@@ -126,8 +126,12 @@ class HomeAssistant:
         action_timeout: timedelta,
         plans: Callable[[], Iterable[Plan]],
         pace: Pace = _PACE,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take where it is, the zone to use until it tells its own, and the actions' plans."""
+        """Take where it is, the zone to use until it tells its own, and the actions' plans.
+
+        ``changed`` is called when the connection stands otherwise than before.
+        """
         self._address = address
         self._zone = zone
         self._action_timeout = action_timeout
@@ -138,6 +142,7 @@ class HomeAssistant:
             now,
             off=None if address.token else _OFF,
             refusal_pauses=pace.refusal_pauses,
+            changed=changed,
         )
         self._client: Client | None = None
         self._catalogue: Catalogue | None = None

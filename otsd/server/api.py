@@ -7,7 +7,6 @@ one method of ``core.manage``, and shows the result.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import json
 import re
@@ -18,9 +17,12 @@ from aiohttp import web
 
 from otsd import __version__
 from otsd.core.errors import Fault, Invalid, NotFound, OtsdError
-from otsd.core.ports import ConnectionState, ConnectionStatus
+from otsd.core.ports import ConnectionStatus, Request
 from otsd.core.tokens import SubmissionState, TokenState
 from otsd.payloads import (
+    LARGEST_BODY,
+    REQUEST_ID,
+    REQUEST_ID_RULE,
     CreateAction,
     EditToken,
     MintToken,
@@ -29,6 +31,7 @@ from otsd.payloads import (
     action_json,
     check_name,
     connection_json,
+    digest,
     list_json,
     read,
     submission_json,
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
     from pydantic import BaseModel
-    from yarl import URL
 
     from otsd.core.announce import Announcer
     from otsd.core.manage import Actions, Tokens
@@ -53,12 +55,10 @@ if TYPE_CHECKING:
     Kind = TypeVar("Kind", bound=StrEnum)
     Body = TypeVar("Body", bound=BaseModel)
 
-LARGEST_BODY: Final = 64 * 1024
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
 _MOST_ITEMS: Final = 500
 _SOME_ITEMS: Final = 100
 _CALLER: Final = "cli"
-_REQUEST_KEY: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Parts:
     actions: Actions
     tokens: Tokens
     now: Clock
-    base_url: URL
+    mqtt: Callable[[], ConnectionStatus]
 
 
 class AdminApi:
@@ -122,12 +122,11 @@ class AdminApi:
         """Show the connections and counts."""
         parts = self._parts
         counts = await parts.store.counts(parts.now())
-        off = ConnectionStatus(ConnectionState.OFF, parts.now())
         return _json(
             {
                 "version": __version__,
                 "home_assistant": connection_json(parts.home.status),
-                "mqtt": {**connection_json(off), "since": None},
+                "mqtt": connection_json(parts.mqtt()),
                 "counts": {
                     "actions": counts.actions,
                     "tokens": counts.tokens,
@@ -236,7 +235,7 @@ class AdminApi:
     async def rotate_token(self, request: web.Request) -> web.Response:
         """Give a token a new link."""
         token = await self._parts.tokens.rotate(request.match_info["id"])
-        return _json(token_json(token, self._parts.now(), self._url(token)))
+        return _json(token_json(token, self._parts.now(), self._parts.tokens.link(token)))
 
     async def duplicate_token(self, request: web.Request) -> web.Response:
         """Mint another token of the same kind."""
@@ -244,7 +243,7 @@ class AdminApi:
 
     async def show_link(self, request: web.Request) -> web.Response:
         """Show a token's link again."""
-        return _json({"url": self._url(self._token(request))})
+        return _json({"url": self._parts.tokens.link(self._token(request))})
 
     async def show_qr(self, request: web.Request) -> web.Response:
         """Draw a token's link as a QR code."""
@@ -252,7 +251,7 @@ class AdminApi:
 
         kind = request.path.rpartition(".")[2]
         picture = io.BytesIO()
-        segno.make(self._url(self._token(request)), error="m").save(
+        segno.make(self._parts.tokens.link(self._token(request)), error="m").save(
             picture, kind=kind, scale=8, border=4
         )
         mime = "image/svg+xml" if kind == "svg" else "image/png"
@@ -289,15 +288,11 @@ class AdminApi:
     def _token(self, request: web.Request) -> Token:
         return self._parts.tokens.get(request.match_info["id"])
 
-    def _url(self, token: Token) -> str:
-        code = self._parts.tokens.code(token).reveal()
-        return f"{str(self._parts.base_url).rstrip('/')}/?token={code}"
-
     def _shown(self, token: Token) -> web.Response:
         return _json(token_json(token, self._parts.now()))
 
     def _made(self, token: Token) -> web.Response:
-        shown = token_json(token, self._parts.now(), self._url(token))
+        shown = token_json(token, self._parts.now(), self._parts.tokens.link(token))
         return _json(shown, 201, f"/api/v1/tokens/{token.id}")
 
 
@@ -360,10 +355,9 @@ def _choice(request: web.Request, name: str, kind: type[Kind]) -> Kind | None:
         raise Invalid([Fault((name,), f"one of {', '.join(kind)}")]) from error
 
 
-def _request_id(request: web.Request, body: MintToken) -> tuple[str, str, bytes] | None:
+def _request_id(request: web.Request, body: MintToken) -> Request | None:
     if (key := request.headers.get("Idempotency-Key")) is None:
         return None
-    if not _REQUEST_KEY.fullmatch(key):
-        raise Invalid([Fault(("Idempotency-Key",), "1 to 64 of A-Z, a-z, 0-9, _ . : and -")])
-    digest = hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).digest()
-    return _CALLER, key, digest
+    if not REQUEST_ID.fullmatch(key):
+        raise Invalid([Fault(("Idempotency-Key",), REQUEST_ID_RULE)])
+    return Request(_CALLER, key, digest(body))

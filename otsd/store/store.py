@@ -22,9 +22,9 @@ from otsd.core.errors import (
     StorageUnavailable,
     UnknownToken,
 )
-from otsd.core.ports import Claim, Counts, Found, Page, Queue, Tally
+from otsd.core.ports import Claim, Counts, Found, Overview, Page, Queue, Tally
 from otsd.core.times import from_millis, to_millis
-from otsd.core.tokens import Submission, SubmissionState, TokenState
+from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState, TokenState
 from otsd.store import database, rows
 from otsd.store.writer import Writer
 
@@ -60,6 +60,7 @@ _STATES: Final = {
 
 # SQLite chooses a partial index only where its condition is repeated word for word
 _OF_INDEX: Final = "state <> 'executed'"
+_WITH_DEVICE: Final = "revoked_at IS NULL AND coalesce(device, max_uses IS NULL OR max_uses <> 1)"
 
 
 def _reading(method: Callable[P, R]) -> Callable[P, R]:
@@ -341,36 +342,17 @@ class SqliteStore:
     async def add_token(
         self, make: Callable[[], Token], request: Request | None, now: datetime
     ) -> Token:
-        at = to_millis(now)
+        return await self._writer.write(
+            lambda db: _once(db, request, now, lambda: _insert(db, make))
+        )
 
-        def work(db: sqlite3.Connection) -> Token:
-            if request is not None:
-                db.execute(
-                    "DELETE FROM requests WHERE created_at <= ?", (at - _REQUESTS_KEPT_MILLIS,)
-                )
-                known = db.execute(
-                    "SELECT digest, token_id FROM requests WHERE scope = ? AND key = ?",
-                    (request.scope, request.key),
-                ).fetchone()
-                if known is not None and bytes(known[0]) != request.digest:
-                    msg = f"The request {request.key!r} came before with another body."
-                    raise Conflict("request_conflict", msg)
-                if known is not None:
-                    if (token := _find_token(db, known[1])) is None:
-                        msg = f"The request {request.key!r} made a token that was deleted since."
-                        raise Conflict("token_deleted", msg)
-                    return token
-            token = _insert(db, make)
-            if request is not None:
-                db.execute(
-                    "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
-                    (request.scope, request.key, request.digest, token.id, at),
-                )
-            return token
-
-        return await self._writer.write(work)
-
-    async def change_token(self, token_id: str, change: Callable[[Token], Token]) -> Token:
+    async def change_token(
+        self,
+        token_id: str,
+        change: Callable[[Token], Token],
+        request: Request | None = None,
+        now: datetime | None = None,
+    ) -> Token:
         def work(db: sqlite3.Connection) -> Token:
             old = _token(db, token_id)
             new = change(old)
@@ -386,7 +368,7 @@ class SqliteStore:
                 )
             return new
 
-        return await self._writer.write(work)
+        return await self._writer.write(lambda db: _once(db, request, now, lambda: work(db)))
 
     async def delete_token(self, token_id: str) -> None:
         def work(db: sqlite3.Connection) -> None:
@@ -448,6 +430,18 @@ class SqliteStore:
 
         return await self._writer.write(work)
 
+    @_reading
+    def claimed(self, submission_id: int) -> Claim | None:
+        row = self._reader.execute(
+            f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
+            "JOIN tokens ON tokens.seq = submissions.token WHERE submissions.id = ?",
+            (submission_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        submission = rows.submission(row)
+        return self._claim(submission, _token(self._reader, submission.token_id))
+
     # -- counting, remembering, forgetting ---------------------------------------------------
 
     async def counts(self, now: datetime) -> Counts:
@@ -462,7 +456,7 @@ class SqliteStore:
         if behind:
             await self._writer.write(lambda db: _move_horizon(db, at))
         tallies = await self._read(
-            "SELECT action, tokens, active, remaining, unlimited FROM tallies", {}
+            "SELECT action, tokens, active, remaining, unlimited, last_used_at FROM tallies", {}
         )
         ((submissions, events, notifications),) = await self._read(
             "SELECT (SELECT value FROM totals WHERE name = 'submissions'), "
@@ -475,11 +469,45 @@ class SqliteStore:
             tokens=sum(row[1] for row in tallies),
             submissions=submissions,
             total=_tally(tallies),
-            by_action={
-                name: _tally([row for row in tallies if row[0] == name]) for name in self._actions
-            },
+            by_action={name: _tally([]) for name in self._actions}
+            | {row[0]: _tally([row]) for row in tallies if row[0] in self._actions},
             waiting_events=events,
             waiting_notifications=notifications,
+        )
+
+    async def overview(self, now: datetime, *, devices: int, newest: bool) -> Overview:
+        counts = await self.counts(now)
+        at = to_millis(now)
+        last = await self._read(
+            f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
+            "JOIN tokens ON tokens.seq = submissions.token WHERE state <> 'running' "
+            "ORDER BY submissions.id DESC LIMIT 1",
+            {},
+        )
+        with_device = await self._read(
+            f"SELECT {rows.TOKEN} FROM tokens WHERE {_WITH_DEVICE} "  # noqa: S608
+            f"AND coalesce(expires_at > :gone, 1) "
+            f"AND NOT ({_USED_UP} AND coalesce(last_used_at <= :gone, 0)) "
+            "ORDER BY seq DESC LIMIT :devices",
+            {"gone": to_millis(now - DEVICE_STAYS), "devices": devices},
+        )
+        newest_of = await self._read(
+            f"SELECT {rows.TOKEN} FROM tokens WHERE :newest AND seq IN "  # noqa: S608
+            "(SELECT (SELECT max(seq) FROM tokens WHERE action = name) FROM actions)",
+            {"newest": newest},
+        )
+        ((next_change,),) = await self._read(
+            "SELECT min(at) FROM ("
+            "SELECT min(valid_from) AS at FROM tokens WHERE live AND valid_from > :now "
+            "UNION ALL SELECT min(expires_at) FROM tokens WHERE live AND expires_at > :now)",
+            {"now": at},
+        )
+        return Overview(
+            counts=counts,
+            last=rows.submission(last[0]) if last else None,
+            devices=[rows.token(row) for row in with_device],
+            newest={row[2]: rows.token(row) for row in newest_of},
+            next_change=rows.instant(next_change),
         )
 
     @_reading
@@ -603,6 +631,34 @@ def _give_back(
     return None if row is None else (row[0],)
 
 
+def _once(
+    db: sqlite3.Connection, request: Request | None, now: datetime | None, work: Callable[[], Token]
+) -> Token:
+    """Do the work of a request, or return the token that it was done to when it came before."""
+    if request is None or now is None:
+        return work()
+    at = to_millis(now)
+    db.execute("DELETE FROM requests WHERE created_at <= ?", (at - _REQUESTS_KEPT_MILLIS,))
+    known = db.execute(
+        "SELECT digest, token_id FROM requests WHERE scope = ? AND key = ?",
+        (request.scope, request.key),
+    ).fetchone()
+    if known is not None:
+        if bytes(known[0]) != request.digest:
+            msg = f"The request {request.key!r} came before with another body."
+            raise Conflict("request_conflict", msg)
+        if (token := _find_token(db, known[1])) is None:
+            msg = f"The token of the request {request.key!r} was deleted since."
+            raise Conflict("token_deleted", msg)
+        return token
+    token = work()
+    db.execute(
+        "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
+        (request.scope, request.key, request.digest, token.id, at),
+    )
+    return token
+
+
 def _insert(db: sqlite3.Connection, make: Callable[[], Token]) -> Token:
     for _ in range(_TRIES):
         token = make()
@@ -623,9 +679,11 @@ def _insert(db: sqlite3.Connection, make: Callable[[], Token]) -> Token:
 
 def _tally(tallies: Sequence[rows.Row]) -> Tally:
     unlimited = sum(row[4] for row in tallies)
+    used = [row[5] for row in tallies if row[5] is not None]
     return Tally(
         sum(row[2] for row in tallies),
         None if unlimited else sum(row[3] for row in tallies),
+        rows.instant(max(used, default=None)),
     )
 
 

@@ -124,7 +124,9 @@ async def gallery(
             announce=announce,
             **parts,
         ) as place.submissions:
-            place.tokens = Tokens(store=store, random=secrets.token_bytes, **parts)
+            place.tokens = Tokens(
+                base_url="http://localhost", store=store, random=secrets.token_bytes, **parts
+            )
             for name, yaml in (("open-door", OPEN_DOOR), ("arrive", STEPS)):
                 action = ReplaceAction(title=place.wording.title, yaml=yaml).action(name)
                 await store.save_action(action, create=True, now=place.clock())

@@ -85,6 +85,7 @@ async def a_world(directory: Path, clock: Clock) -> AsyncIterator[World]:
         heard: list[Change] = []
         numbers = iter(range(len((await store.tokens(clock.now)).items) + 1, 10**6))
         owner = Tokens(
+            base_url="http://localhost",
             store=store,
             codes=codes,
             now=clock,
@@ -537,7 +538,12 @@ async def test_what_a_restart_settles_is_announced_as_old_as_it_was_begun(
             Action("step", "Title", STEP, read_plan(STEP)), create=True, now=clock.now
         )
         owner = Tokens(
-            store=store, codes=Codes(b"k" * 32), now=clock, changes=Changes(), random=os.urandom
+            base_url="http://localhost",
+            store=store,
+            codes=Codes(b"k" * 32),
+            now=clock,
+            changes=Changes(),
+            random=os.urandom,
         )
         token = await owner.mint(Mint("step", "cli"))
         await store.claim(token.id, "attempt-1", VISITOR, clock.now)

@@ -211,6 +211,7 @@ async def open_place(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...
                 )
             )
             place.tokens = Tokens(
+                base_url="http://localhost",
                 store=store,
                 codes=codes,
                 now=clock,

@@ -123,6 +123,7 @@ class History(RuleBasedStateMachine):
 
         self.store = self.run(enter())
         self.owner = Tokens(
+            base_url="http://localhost",
             store=self.store,
             codes=Codes(b"k" * 32),
             now=self.clock,

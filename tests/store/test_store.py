@@ -810,6 +810,7 @@ def owner(store: SqliteStore, clock: Clock) -> Tokens:
     """Return the owner's tokens, with chance that counts."""
     numbers = iter(range(1, 1000))
     return Tokens(
+        base_url="http://localhost",
         store=store,
         codes=Codes(b"k" * 32),
         now=clock,
@@ -822,11 +823,11 @@ async def test_a_repeated_request_is_answered_though_its_end_has_passed(
     owner: Tokens, clock: Clock
 ) -> None:
     wish = Mint("open-door", "mqtt", expires_at=clock.now + timedelta(minutes=5))
-    token = await owner.mint(wish, ("mqtt", "r1", b"a"))
+    token = await owner.mint(wish, Request("mqtt", "r1", b"a"))
     clock.move(minutes=6)
-    assert await owner.mint(wish, ("mqtt", "r1", b"a")) == token
+    assert await owner.mint(wish, Request("mqtt", "r1", b"a")) == token
     with pytest.raises(Invalid):
-        await owner.mint(wish, ("mqtt", "r2", b"a"))
+        await owner.mint(wish, Request("mqtt", "r2", b"a"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,240 @@
+"""The MQTT broker: one connection, kept for ever.
+
+    connect ─► hear commands ─► publish everything ─► follow the store until it is lost
+
+A last will says ``offline`` when otsd dies; going down in order says it, too. What the broker
+retains of otsd from before is looked at once after connecting, see `Projection.found`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from aiomqtt import MqttError, Will
+
+from otsd.core.errors import StorageUnavailable
+from otsd.core.ports import ConnectionState, ConnectionStatus
+from otsd.mqtt.commands import Message
+from otsd.mqtt.line import Address, Line, Pace, connected
+from otsd.mqtt.topics import Topics
+from otsd.supervise import CredentialRefused, Keeper, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import aiomqtt
+
+    from otsd.core.ports import Clock, Store
+    from otsd.mqtt.commands import Commands
+    from otsd.mqtt.projection import Projection
+
+_ONLINE: Final = b"online"
+_OFFLINE: Final = "offline"
+_MOST_AT_ONCE: Final = 100
+_REPLY_EXPIRY: Final = timedelta(seconds=60)
+_KNOWN: Final = "mqtt topics"
+
+_log = logging.getLogger(__name__)
+
+
+class Broker:
+    """Keeps the connection to the broker, and everything that goes over it."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
+        self,
+        address: Address,
+        *,
+        topics: Topics,
+        store: Store,
+        projection: Projection,
+        commands: Commands | None,
+        now: Clock,
+        changed: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take the parts; without ``commands`` none are subscribed to."""
+        self._address = address
+        self._topics = topics
+        self._store = store
+        self._projection = projection
+        self._commands = commands
+        self._pace = pace or Pace()
+        self._keeper = Keeper(
+            "the MQTT broker", now, refusal_pauses=self._pace.refusal_pauses, changed=changed
+        )
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """How the connection stands; its version is that of the protocol."""
+        return self._keeper.status
+
+    def retry(self) -> None:
+        """Try again now if the broker refused otsd.
+
+        Home Assistant's own broker asks Home Assistant who may enter, and refuses everybody
+        while that is away.
+        """
+        if self.status.state is ConnectionState.REFUSED:
+            self._keeper.retry()
+
+    async def keep(self) -> NoReturn:
+        """Keep the connection for ever."""
+        # a command that was begun is done also when the connection is lost
+        with self._projection.following():
+            async with asyncio.TaskGroup() as obeying:
+                await self._keeper.run(lambda: self._session(obeying))
+        raise AssertionError("the keeper never returns")
+
+    async def _session(self, obeying: asyncio.TaskGroup) -> NoReturn:
+        try:
+            will = Will(self._topics.status, _OFFLINE, qos=1, retain=True)
+            async with connected(self._address, self._pace, self._topics.id, will=will) as line:
+                known = await self._remember()
+                self._projection.begin()
+                denied = await line.subscribe(self._heard())
+                self._keeper.connected(line.version, _limit(denied))
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(self._listen(line, known, obeying), name="MQTT: listen")
+                        tasks.create_task(self._projection.run(line), name="MQTT: publish")
+                        tasks.create_task(self._sweep(line, known), name="MQTT: sweep")
+                except asyncio.CancelledError:
+                    await self._say_goodbye(line)
+                    raise
+        except BaseExceptionGroup as group:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # the group forgets that it was cancelled when one of its tasks failed as well
+                raise asyncio.CancelledError from group
+            raise _first(group) from group
+        msg = "the connection ended"
+        raise Lost(msg)
+
+    # -- what is heard -------------------------------------------------------------------------
+
+    def _heard(self) -> Sequence[str]:
+        topics = self._topics
+        heard = [topics.birth, topics.status]
+        if self._commands is not None:
+            heard += [topics.command("+"), topics.token("+", "set")]
+        return heard
+
+    async def _listen(
+        self, line: Line, known: Sequence[Topics], obeying: asyncio.TaskGroup
+    ) -> None:
+        free = asyncio.Semaphore(_MOST_AT_ONCE)
+        async for message in line.messages:
+            topic, payload = str(message.topic), _bytes(message)
+            if topic == self._topics.birth:
+                # a retained one is old, and everything is published at this moment anyhow
+                if payload == _ONLINE and not message.retain:
+                    self._projection.again()
+            elif topic == self._topics.status:
+                # somebody says offline in our name: an earlier connection, or another daemon that
+                # was called like this one
+                if payload != _ONLINE and not message.retain:
+                    self._projection.again()
+            elif self._commands is not None and self._is_command(topic):
+                await free.acquire()
+                obeying.create_task(
+                    self._obey(self._commands, line, _command(message, topic, payload), free),
+                    name="MQTT: command",
+                )
+            elif message.retain and payload:
+                self._projection.found(known, topic, payload)
+
+    def _is_command(self, topic: str) -> bool:
+        return self._topics.verb(topic) is not None or self._topics.switched(topic) is not None
+
+    async def _obey(
+        self, commands: Commands, line: Line, message: Message, free: asyncio.Semaphore
+    ) -> None:
+        try:
+            reply = await commands.obey(message)
+            if message.retained:
+                await line.publish(message.topic, b"", retain=True)
+            if reply is not None:
+                await line.answer(
+                    reply.topic, json.dumps(reply.body), reply.correlation, _REPLY_EXPIRY
+                )
+        except (MqttError, ValueError) as error:
+            # who asked with a request_id asks again; a ValueError is a topic that paho refuses
+            _log.info("the reply to a command could not be sent: %s", type(error).__name__)
+        finally:
+            free.release()
+
+    # -- what was there before -----------------------------------------------------------------
+
+    async def _remember(self) -> Sequence[Topics]:
+        """Return the topics that otsd uses and used, after writing down that it uses these."""
+        try:
+            known = [Topics(*each) for each in json.loads(self._store.recall(_KNOWN) or "[]")]
+            if self._topics not in known:
+                known.append(self._topics)
+                await self._write_down(known)
+        except StorageUnavailable as error:
+            raise Lost("the store cannot be read") from error
+        return known
+
+    async def _write_down(self, known: Sequence[Topics]) -> None:
+        await self._store.remember(_KNOWN, json.dumps([[each.base, each.prefix] for each in known]))
+
+    async def _sweep(self, line: Line, known: Sequence[Topics]) -> None:
+        """Find what is retained and hear no more of it; forget topics that were used once."""
+        filters = {each: None for topics in known for each in topics.retained}
+        filters |= {topics.status: None for topics in known if topics != self._topics}
+        await line.subscribe(list(filters))
+        await asyncio.sleep(self._pace.sweep.total_seconds())
+        await line.unsubscribe(list(filters))
+        if len(known) > 1:
+            try:
+                await self._write_down([self._topics])
+            except StorageUnavailable as error:
+                _log.debug("earlier topics are looked at again next time: %s", error)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    async def _say_goodbye(self, line: Line) -> None:
+        try:
+            async with asyncio.timeout(self._pace.goodbye.total_seconds()):
+                await self._projection.publish(line)
+                await line.publish(self._topics.status, _OFFLINE, retain=True, confirmed=True)
+        except (MqttError, StorageUnavailable, TimeoutError) as error:
+            _log.debug("the end could not be told by MQTT: %s", error)
+
+
+def _bytes(message: aiomqtt.Message) -> bytes:
+    return message.payload if isinstance(message.payload, bytes) else b""
+
+
+def _command(message: aiomqtt.Message, topic: str, payload: bytes) -> Message:
+    return Message(
+        topic,
+        payload,
+        retained=message.retain,
+        response_topic=getattr(message.properties, "ResponseTopic", None),
+        correlation=getattr(message.properties, "CorrelationData", None),
+    )
+
+
+def _limit(denied: Sequence[str]) -> str | None:
+    if not denied:
+        return None
+    return f"the broker does not let otsd subscribe to {' and '.join(denied)}; see its access rules"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what ended a session; what the others raised followed from it."""
+    errors = group.exceptions
+    first = next((each for each in errors if isinstance(each, Lost | CredentialRefused)), errors[0])
+    if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
+        return first
+    if isinstance(first, MqttError):
+        return Lost("the connection broke")
+    # whatever it was, otsd stays up
+    _log.error("MQTT stopped at an error that nobody expected", exc_info=first)
+    return Lost(f"otsd failed ({type(first).__name__})")
