@@ -1,7 +1,8 @@
-# otsd as a container: a wheel is built, then installed into a small image that runs as nobody special.
+# otsd as a container: a wheel is built, with the owner's page, for which the build fetches Node; then
+# it is installed into a small image that runs as nobody special.
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml requirements.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py requirements.txt README.md LICENSE ./
 COPY otsd otsd
 COPY web web
 RUN python -m venv /opt/otsd \

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,8 @@ from pathlib import Path
 import aiohttp
 from hass_client import HomeAssistantClient
 
-from benchmarks.measure import calls, commit, until, wrk
+from benchmarks import mqtt
+from benchmarks.measure import Measured, Row, Say, calls, commit, until, wrk
 from tests.daemon import Daemon, free_port
 from tests.real.home_assistant import HomeAssistant
 from tests.store.million import fill
@@ -37,52 +38,56 @@ _ROWS = 300
 Figures = defaultdict[str, list[float]]
 
 
-async def _main(turns: int, seconds: int) -> int:
+async def _main(parts: list[str], turns: int, seconds: int) -> int:
     if shutil.which("wrk") is None:
         print("wrk is missing; scripts/benchmark installs it when it may.", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _say("filling a store with 1,000,000 tokens")
-        fill(folder / "million" / "data", _MILLION)
-        async with (
-            HomeAssistant(folder / "home") as home,
-            _bare_http() as bare_url,
-            _bare_client(home) as client,
-            _daemon(folder / "ten", home) as few,
-            _daemon(folder / "million", home) as many,
-        ):
-            ten, million = await _url(few), await _url(many)
-            figures: Figures = defaultdict(list)
-            await calls(client, 64, 500)
-            await wrk(ten, 1, 1, "submit.lua")
-            await wrk(million, 1, 1, "submit.lua")
-            for turn in range(turns):
-                _say(f"turn {turn + 1} of {turns}")
-                figures["call"].append((await calls(client, 1, 100 * seconds)).median)
-                figures["calls"].append((await calls(client, 64, 1_500 * seconds)).rate)
-                figures["http"].append((await wrk(bare_url, 1, seconds)).median)
-                figures["https"].append((await wrk(bare_url, 32, seconds, "wrong_codes.lua")).rate)
-                figures["commit"].append(commit(folder / "bare.db", _ROWS))
-                pair = [("one", ten), ("million", million)]
-                for key, url in pair if turn % 2 else reversed(pair):
-                    figures[key].append((await wrk(url, 1, seconds, "submit.lua")).median)
-                    await until(lambda: _is_quiet(few, many))
-                load = await wrk(ten, 64, seconds, "submit.lua")
-                figures["at once"].append(load.rate)
-                figures["failures"].append(load.failures)
-                await until(lambda: _is_quiet(few, many))
-                figures["wrong"].append((await wrk(few.url, 32, seconds, "wrong_codes.lua")).rate)
-            figures["memory"].append(_memory(many))
-            await many.stop()
-            for _ in range(5):
-                begun = time.perf_counter()
-                await many.start()
-                figures["start"].append(time.perf_counter() - begun)
-                await many.stop()
-            version = home.version
-    print(_table(figures, turns, version))
+    for part in parts:
+        with tempfile.TemporaryDirectory() as name:
+            rows, version = await _PARTS[part](Path(name), turns, seconds, _say)
+            print(_table(rows, turns, version), "\n")
     return 0
+
+
+async def _submissions(folder: Path, turns: int, seconds: int, say: Say) -> Measured:
+    say("filling a store with 1,000,000 tokens")
+    fill(folder / "million" / "data", _MILLION)
+    async with (
+        HomeAssistant(folder / "home") as home,
+        _bare_http() as bare_url,
+        _bare_client(home) as client,
+        _daemon(folder / "ten", home) as few,
+        _daemon(folder / "million", home) as many,
+    ):
+        ten, million = await _url(few), await _url(many)
+        figures: Figures = defaultdict(list)
+        await calls(client, 64, 500)
+        await wrk(ten, 1, 1, "submit.lua")
+        await wrk(million, 1, 1, "submit.lua")
+        for turn in range(turns):
+            say(f"turn {turn + 1} of {turns}")
+            figures["call"].append((await calls(client, 1, 100 * seconds)).median)
+            figures["calls"].append((await calls(client, 64, 1_500 * seconds)).rate)
+            figures["http"].append((await wrk(bare_url, 1, seconds)).median)
+            figures["https"].append((await wrk(bare_url, 32, seconds, "wrong_codes.lua")).rate)
+            figures["commit"].append(commit(folder / "bare.db", _ROWS))
+            pair = [("one", ten), ("million", million)]
+            for key, url in pair if turn % 2 else reversed(pair):
+                figures[key].append((await wrk(url, 1, seconds, "submit.lua")).median)
+                await until(lambda: _is_quiet(few, many))
+            load = await wrk(ten, 64, seconds, "submit.lua")
+            figures["at once"].append(load.rate)
+            figures["failures"].append(load.failures)
+            await until(lambda: _is_quiet(few, many))
+            figures["wrong"].append((await wrk(few.url, 32, seconds, "wrong_codes.lua")).rate)
+        figures["memory"].append(_memory(many))
+        await many.stop()
+        for _ in range(5):
+            begun = time.perf_counter()
+            await many.start()
+            figures["start"].append(time.perf_counter() - begun)
+            await many.stop()
+    return _rows(figures), home.version
 
 
 @asynccontextmanager
@@ -140,10 +145,10 @@ def _memory(daemon: Daemon) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
 
-def _table(figures: Figures, turns: int, version: str) -> str:
+def _rows(figures: Figures) -> list[Row]:
     middle = {key: statistics.median(values) for key, values in figures.items()}
     parts = middle["call"] + middle["http"] + 2 * middle["commit"]
-    rows = [
+    return [
         (
             "submission, one by one, p50",
             f"{middle['one'] * 1e3:.2f} ms",
@@ -194,6 +199,9 @@ def _table(figures: Figures, turns: int, version: str) -> str:
             middle["memory"] <= 80,
         ),
     ]
+
+
+def _table(rows: Sequence[Row], turns: int, version: str) -> str:
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, median of {turns} turns; Home Assistant {version}, "
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
@@ -213,9 +221,15 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+_PARTS = {"submissions": _submissions, "mqtt": mqtt.measure}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10, help="how often to measure (10)")
     parser.add_argument("--seconds", type=int, default=3, help="length of each load (3)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=" or ".join(_PARTS))
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(_main(arguments.turns, arguments.seconds)))
+    if unknown := set(arguments.parts) - set(_PARTS):
+        parser.error(f"there is no part {min(unknown)}")
+    wanted = arguments.parts or list(_PARTS)
+    sys.exit(asyncio.run(_main(wanted, arguments.turns, arguments.seconds)))

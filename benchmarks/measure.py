@@ -7,13 +7,21 @@ import re
 import sqlite3
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hass_client import HomeAssistantClient
 
 _HERE = Path(__file__).parent
+Row = tuple[str, str, str, float, str, bool]
+"""What, otsd's figure, what is beside it, their ratio, the target, and whether it is met."""
+
+Measured = tuple[Sequence[Row], str]
+"""The rows of a table, and the version of Home Assistant that took part."""
+
+Say = Callable[[str], None]
+
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 

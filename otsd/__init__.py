@@ -2,16 +2,18 @@
 
 ::
 
-     visitor                                     owner, programs
-        | POST /                                    | control socket
-        v                                           v
-     server.visitor                              server.api  <-- cli
-        |                                           |
-        v                                           v
-     core.submit -- 1 claim a use ------> store  core.manage --> store
-                 -- 2 run the action ---> home
-                 -- 3 settle -----------> store
+     visitor                                     owner, programs         Home Assistant
+        | POST /                                    | control socket        | MQTT command
+        v                                           v                       v
+     server.visitor                              server.api  <-- cli     mqtt.commands
+        |                                           |                       |
+        v                                           v                       |
+     core.submit -- 1 claim a use ------> store  core.manage <--------------+
+                 -- 2 run the action ---> home      |
+                 -- 3 settle -----------> store     +--> store
                  -- 4 announce ---------> outbox in the store --> core.announce --> home
+        |                                           |
+        +---- "something changed" ------------------+--> mqtt.projection, read anew from the store
 
 Read ``core.submit``, then ``core.ports``, then whichever arrow is of interest.
 """

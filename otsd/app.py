@@ -7,6 +7,7 @@ other and left in the opposite one; every task belongs to a group and has a name
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 import secrets
@@ -23,19 +24,27 @@ from aiohttp import web
 from yarl import URL
 
 from otsd import __version__
+from otsd.core.access import AccountsUnavailable
 from otsd.core.announce import Announcer
 from otsd.core.changes import Change, Changes, Subject
 from otsd.core.codes import Codes
 from otsd.core.errors import StartError, StorageUnavailable
 from otsd.core.events import announcer
 from otsd.core.history import forget
+from otsd.core.keys import Keys
 from otsd.core.manage import Actions, Tokens
 from otsd.core.ports import ConnectionState, ConnectionStatus
 from otsd.core.submit import Submissions
 from otsd.core.times import isoformat
+from otsd.home.accounts import Accounts
+from otsd.home.credential import OwnCredential
 from otsd.home.home import Address, HomeAssistant, websocket_url
+from otsd.server.admin import AdminParts, AdminSite
 from otsd.server.api import AdminApi, Parts
-from otsd.server.listener import listening
+from otsd.server.entrance import Entrance, House
+from otsd.server.listener import Limits, listening
+from otsd.server.live import Live
+from otsd.server.login import Logins
 from otsd.server.throttle import Throttle
 from otsd.server.visitor import Site, VisitorSite
 from otsd.store.store import opened
@@ -47,15 +56,17 @@ if TYPE_CHECKING:
     from otsd.mqtt.broker import Broker
     from otsd.mqtt.line import Address as BrokerAddress
     from otsd.settings import Mqtt, Settings
+    from otsd.store.key import InstanceKey
 
 SOCKET: Final = "otsd.sock"
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7) without its closing NUL
 _BACKLOG: Final = 1_024  # connect(2) on a unix socket fails, rather than waits, beyond it
 _SUPERVISOR: Final = URL("ws://supervisor/core/websocket")
+# an action may run for minutes, and a page listens to events as long as it is open
+_ADMIN_LIMITS: Final = Limits(response=timedelta(days=365), connections=200)
 _GRACE: Final = timedelta(seconds=8)
 _ZONE: Final = "zone"
 _HOME_CHANGED: Final = Change(Subject.CONNECTION, "home_assistant")
-_CONNECTED: Final = ConnectionState.CONNECTED
 NO_BROKER: Final = "mqtt.host is not set"
 
 _log = logging.getLogger(__name__)
@@ -106,6 +117,14 @@ async def _run(settings: Settings) -> None:
         changes = Changes()
         codes = Codes(key.derive("codes"))
         home = _home(settings, store, changes)
+        owner = await stack.enter_async_context(_accounts(settings, home))
+        credential = OwnCredential(
+            home,
+            owner,
+            store,
+            secret=_fernet_key(key, "credentials"),
+            configured=_configured(settings),
+        )
         announce = Announcer(
             store=store,
             home=home,
@@ -138,6 +157,15 @@ async def _run(settings: Settings) -> None:
         )
         broker = _broker(settings, store, home, tokens, changes)
         without_broker = ConnectionStatus(ConnectionState.OFF, clock(), NO_BROKER)
+        live = Live(
+            store=store,
+            changes=changes,
+            now=clock,
+            connections={
+                "home_assistant": lambda: home.status,
+                "mqtt": lambda: broker.status if broker else without_broker,
+            },
+        )
         api = AdminApi(
             Parts(
                 store=store,
@@ -148,14 +176,51 @@ async def _run(settings: Settings) -> None:
                 tokens=tokens,
                 now=clock,
                 mqtt=lambda: broker.status if broker else without_broker,
+                keys=Keys(access=store.access, store=store, now=clock, random=secrets.token_bytes),
+                live=live,
+                title=settings.public.title,
+                base_url=str(settings.public.base_url),
+                browser_url=str(settings.home_assistant.browser_url),
+                configured=credential.source,
+                disconnect=credential.give_up,
+            )
+        )
+        admin = AdminSite(
+            AdminParts(
+                title=settings.public.title,
+                base_url=settings.admin.base_url,
+                api=api,
+                entrance=Entrance(
+                    House(
+                        base_url=settings.admin.base_url,
+                        supervised=settings.supervised,
+                        accept_tokens=settings.admin.accept_home_assistant_tokens,
+                        administrators=home.administrators,
+                    ),
+                    access=store.access,
+                    accounts=owner,
+                    secret=_fernet_key(key, "sessions"),
+                    now=clock,
+                ),
+                accounts=owner,
+                logins=Logins(secret=_fernet_key(key, "logins"), now=clock),
+                live=live,
+                can_connect=credential.can_be_granted,
+                grant=credential.grant,
             )
         )
 
+        was_connected = False
+
         def hear(change: Change) -> None:
+            nonlocal was_connected
             if change.subject is Subject.ACTION:
                 home.actions_changed()
-            if change == _HOME_CHANGED and broker and home.status.state is _CONNECTED:
-                broker.retry()
+            if change == _HOME_CHANGED:
+                is_connected = home.status.state is ConnectionState.CONNECTED
+                if is_connected and not was_connected and broker is not None:
+                    broker.retry()
+                was_connected = is_connected
 
         stack.enter_context(changes.heard_by(hear))
         tasks = await stack.enter_async_context(_background())
@@ -187,8 +252,19 @@ async def _run(settings: Settings) -> None:
             port,
             settings.public.base_url,
         )
+        admin_port = await stack.enter_async_context(
+            listening(
+                admin.application(),
+                settings.admin.host,
+                settings.admin.port,
+                admin.fallback,
+                _ADMIN_LIMITS,
+            )
+        )
+        _log.info("the admin page is on %s port %d", settings.admin.host, admin_port)
         await stop.wait()
         _log.info("stopping")
+        live.close()
         await submissions.finish(_GRACE)
 
 
@@ -278,6 +354,32 @@ def _broker(
         now=clock,
         changed=lambda: changes.tell(Subject.CONNECTION, "mqtt"),
     )
+
+
+def _accounts(settings: Settings, home: HomeAssistant) -> Accounts:
+    ours, base = settings.home_assistant, settings.admin.base_url
+    return Accounts(
+        url=ours.url,  # also under the Supervisor, whose way to Home Assistant is for add-ons only
+        browser_url=ours.browser_url,
+        client_id=f"{str(base).rstrip('/')}/",
+        redirect_uri=f"{str(base).rstrip('/')}/callback",
+        own_token=_no_token if settings.supervised else home.own_token,
+        tls=_tls(verify=ours.verify_tls, ca_file=ours.ca_file),
+    )
+
+
+async def _no_token() -> str:
+    raise AccountsUnavailable("The Supervisor's token is good for the Supervisor alone.")
+
+
+def _configured(settings: Settings) -> str | None:
+    if settings.supervised:
+        return "supervisor"
+    return None if settings.home_assistant.token is None else "token"
+
+
+def _fernet_key(key: InstanceKey, purpose: str) -> bytes:
+    return base64.urlsafe_b64encode(key.derive(purpose))
 
 
 def _tls(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext | bool:

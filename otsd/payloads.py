@@ -7,16 +7,20 @@ without a time zone is read in the zone that is passed as pydantic's validation 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
+from operator import itemgetter
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -28,8 +32,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from otsd import actionfile
-from otsd.core.actions import NAME, Action, Defaults
+from otsd.core.access import KEY_NAME_LENGTH, ApiKey, Scope
+from otsd.core.actions import NAME, Action, Defaults, Plan, Reach
 from otsd.core.errors import Fault, Invalid
+from otsd.core.keys import KeyWish
 from otsd.core.manage import UNSET, Edit, Mint
 from otsd.core.ports import ConnectionStatus
 from otsd.core.times import format_duration, isoformat, parse_duration, parse_time
@@ -75,6 +81,14 @@ def _request_id(value: str) -> str:
     return value
 
 
+def _scope(value: object) -> object:
+    # strict types take no text for an enum
+    try:
+        return Scope(str(value))
+    except ValueError as error:
+        raise ValueError(f"a scope is one of {', '.join(Scope)}") from error
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Title = Annotated[str, AfterValidator(actionfile.check_title)]
 Comment = Annotated[
@@ -82,6 +96,11 @@ Comment = Annotated[
 ]
 Uses = Annotated[int, Field(ge=1, le=MOST_USES)]
 Instant = Annotated[datetime | None, PlainValidator(_instant, json_schema_input_type=str | None)]
+KeyName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=KEY_NAME_LENGTH, pattern=r"\S"),
+    AfterValidator(actionfile.check_text),
+]
 RequestId = Annotated[str, AfterValidator(_request_id)]
 Length = Annotated[timedelta | None, PlainValidator(_length, json_schema_input_type=str | None)]
 
@@ -170,7 +189,10 @@ class MintCommand(MintToken):
     def _bounded(self) -> MintCommand:
         for name in ("max_uses", "expires_at", "expires_in"):
             if name in self.model_fields_set and getattr(self, name) is None:
-                msg = f"a token minted by MQTT has a limit and an end: {name} cannot be null"
+                msg = (
+                    f"{name} cannot be null, since a token minted by MQTT has a limit and an end: "
+                    "give a value, or leave it out"
+                )
                 raise ValueError(msg)
         return self
 
@@ -184,6 +206,22 @@ class TokenCommand(_Body):
 
     token_id: str
     request_id: RequestId | None = None
+
+
+class CreateKey(_Body):
+    """A new API key."""
+
+    name: KeyName
+    scope: Annotated[Scope, BeforeValidator(_scope)]
+    actions: list[Name] = Field(default_factory=list, max_length=500)
+    expires_at: Instant = None
+    expires_in: Length = None
+
+    def wish(self) -> KeyWish:
+        """Return the wish."""
+        return KeyWish(
+            self.name, self.scope, frozenset(self.actions), self.expires_at, self.expires_in
+        )
 
 
 class EditToken(_Body):
@@ -209,7 +247,8 @@ def check_name(name: str) -> None:
 
 def digest(body: BaseModel, verb: str = "") -> bytes:
     """Return what makes two requests the same, apart from their ids."""
-    text = body.model_dump_json(exclude_unset=True, exclude={"request_id"})
+    # pydantic warns of values that a PlainValidator has made; what it writes of them is right
+    text = body.model_dump_json(exclude_unset=True, exclude={"request_id"}, warnings=False)
     return hashlib.sha256(f"{verb}{text}".encode()).digest()
 
 
@@ -252,7 +291,9 @@ def _time(moment: datetime | None) -> str | None:
     return None if moment is None else isoformat(moment)
 
 
-def action_json(action: Action, warnings: Sequence[str] | None = None) -> dict[str, Any]:
+def action_json(
+    action: Action, warnings: Sequence[str] | None = None, *, with_yaml: bool = True
+) -> dict[str, Any]:
     """Show an action; with warnings only where it was just saved."""
     length = action.defaults.expires_in
     shown: dict[str, Any] = {
@@ -266,6 +307,8 @@ def action_json(action: Action, warnings: Sequence[str] | None = None) -> dict[s
         "created_at": _time(action.created_at),
         "updated_at": _time(action.updated_at),
     }
+    if not with_yaml:
+        del shown["yaml"]
     if warnings is not None:
         shown["warnings"] = list(warnings)
     return shown
@@ -319,6 +362,122 @@ def connection_json(status: ConnectionStatus) -> dict[str, Any]:
         "error": status.error,
         "version": status.version,
     }
+
+
+def key_json(key: ApiKey) -> dict[str, Any]:
+    """Show an API key, without the secret that nobody has any more."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scope": key.scope.value,
+        "actions": sorted(key.actions) if key.scope is Scope.MINT else None,
+        "created_at": _time(key.created_at),
+        "created_by": key.created_by,
+        "expires_at": _time(key.expires_at),
+        "last_used_at": _time(key.last_used_at),
+    }
+
+
+def validation_json(
+    plan: Plan, warnings: Sequence[str], states: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Show what an action calls and what it acts on, with the ``states`` by entity."""
+
+    def attributes(entity: str) -> Mapping[str, Any]:
+        return states.get(entity, {}).get("attributes") or {}
+
+    return {
+        "valid": True,
+        "warnings": list(warnings),
+        "services": list(plan.services),
+        "targets": [
+            {
+                "kind": target.reach.value,
+                "id": target.id,
+                "name": attributes(target.id).get("friendly_name"),
+                "state": states.get(target.id, {}).get("state"),
+            }
+            for target in {(each.reach, each.id): each for each in plan.targets}.values()
+            if target.reach is not Reach.ENTITY or target.id
+        ],
+    }
+
+
+def service_list(services: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Show Home Assistant's actions as a picker needs them, by name."""
+    return [
+        {
+            "name": f"{domain}.{name}",
+            "title": service.get("name") or None,
+            "description": service.get("description") or None,
+            "fields": [
+                {
+                    "name": field,
+                    "description": about.get("description") or None,
+                    "required": bool(about.get("required")),
+                    "example": about.get("example"),
+                }
+                for field, about in _fields(service.get("fields") or {})
+            ],
+            "target": bool(service.get("target")),
+        }
+        for domain, names in sorted(services.items())
+        for name, service in sorted(names.items())
+    ]
+
+
+def _fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, about in fields.items():
+        if isinstance(about.get("fields"), dict):  # a section, which has fields of its own
+            yield from _fields(about["fields"])
+        else:
+            yield name, about
+
+
+def entity_list(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Show Home Assistant's entities as a picker needs them, by id."""
+    return sorted(
+        (
+            {
+                "entity_id": state["entity_id"],
+                "name": (state.get("attributes") or {}).get("friendly_name"),
+                "state": state["state"],
+            }
+            for state in states
+        ),
+        key=itemgetter("entity_id"),
+    )
+
+
+SUBMISSION_COLUMNS: Final = (
+    "id",
+    "token_id",
+    "action",
+    "state",
+    "reason",
+    "started_at",
+    "finished_at",
+    "uses_left",
+    "spent",
+    "error",
+    "remote_ip",
+    "user_agent",
+    "context_id",
+)
+_RUN_BY_SPREADSHEETS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv_line(cells: Sequence[object]) -> bytes:
+    """Write a row of CSV (RFC 4180); a cell that a spreadsheet would run is text in it."""
+    written = io.StringIO()
+    csv.writer(written).writerow([_defused(cell) for cell in cells])
+    return written.getvalue().encode()
+
+
+def _defused(cell: object) -> object:
+    if isinstance(cell, str) and cell.startswith(_RUN_BY_SPREADSHEETS):
+        return f"'{cell}"
+    return cell
 
 
 def list_json(items: Sequence[Mapping[str, Any]], after: int | None) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from otsd.core.ports import ConnectionState, ConnectionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from otsd.core.ports import Clock
 
@@ -34,6 +34,10 @@ class Lost(Exception):
 
 class CredentialRefused(Exception):
     """The other side knows who we claim to be and says no; ``str()`` says what to do."""
+
+
+class _Restarted(Exception):
+    """The session was ended to begin another."""
 
 
 def delays() -> Iterator[float]:
@@ -70,6 +74,8 @@ class Keeper:
         self._refusals = 0
         state = ConnectionState.OFF if off else ConnectionState.CONNECTING
         self._status = ConnectionStatus(state, now(), off)
+        self._session: asyncio.Task[NoReturn] | None = None
+        self._restarting = False
         self._reported = False
 
     @property
@@ -86,12 +92,24 @@ class Keeper:
         """Try again at once: the owner asks, or the credential is another."""
         self._again.set()
 
+    def restart(self, off: str | None) -> None:
+        """End the session there is, and begin anew; ``off`` says why there shall be none."""
+        self._refusals = 0
+        self._delays = delays()
+        if self._session is not None:
+            self._restarting = True
+            self._session.cancel()
+        state = ConnectionState.OFF if off else ConnectionState.CONNECTING
+        self._status = ConnectionStatus(state, self._now(), off)
+        self._changed()
+        self._again.set()
+
     def connected(self, version: str | None = None, error: str | None = None) -> None:
         """Note that the connection is usable; ``error`` is what limits it, if anything does."""
         if self._reported:
             _log.warning("%s is back", self._name)
         else:
-            _log.info("connected to %s%s", self._name, f" {version}" if version else "")
+            _log.info("connected to %s%s", self._name, f", version {version}" if version else "")
         self._reported = False
         self._delays = delays()
         self._refusals = 0
@@ -104,7 +122,7 @@ class Keeper:
         self._status = ConnectionStatus(status.state, status.since, error, status.version)
         self._changed()
 
-    async def run(self, session: Callable[[], Awaitable[NoReturn]]) -> NoReturn:
+    async def run(self, session: Callable[[], Coroutine[Any, Any, NoReturn]]) -> NoReturn:
         """Run one session after another, for ever."""
         loop = asyncio.get_running_loop()
         while True:
@@ -113,7 +131,9 @@ class Keeper:
                 await self._again.wait()
             begun = loop.time()
             try:
-                await session()
+                await self._run_one(session)
+            except _Restarted:
+                continue
             except Lost as lost:
                 self._note(ConnectionState.CONNECTING, str(lost))
                 # counted from the beginning of the try, so that a slow failure adds nothing
@@ -129,6 +149,26 @@ class Keeper:
                     await self._again.wait()
             except TimeoutError:
                 continue
+
+    async def _run_one(self, session: Callable[[], Coroutine[Any, Any, NoReturn]]) -> NoReturn:
+        """Run a session in a task of its own, which `restart` can end."""
+        task = asyncio.create_task(session(), name=f"{self._name}: session")
+        self._session = task
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        finally:
+            self._session = None
+        restarting, self._restarting = self._restarting, False
+        if restarting:
+            raise _Restarted
+        if task.cancelled():
+            raise Lost("the session ended")
+        await task  # raises what ended it
+        raise AssertionError("a session never returns")
 
     def _note(self, state: ConnectionState, error: str) -> None:
         was_connected = self.is_connected

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from multidict import CIMultiDictProxy
 
 OPEN_DOOR = "action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n"
 _PATIENCE = 15.0
@@ -39,7 +40,7 @@ def free_port() -> int:
 class Answer:
     """An HTTP answer that was read."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, json: Any) -> None:
+    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes, json: Any) -> None:
         self.status = status
         self.headers = headers
         self.body = body
@@ -83,6 +84,7 @@ class Daemon:
         values.update(settings or {})
         self.config.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
         self.api = "http://otsd/api/v1"
+        self.admin_url = ""  # where the admin page is, for those who know its port
 
     @property
     def url(self) -> str:

@@ -105,7 +105,7 @@ async def test_a_loss_and_a_return_are_told_once_each_however_often_it_was_tried
 
     await _run(keeper, sessions, test)
     assert [record.getMessage() for record in caplog.records] == [
-        "connected to The other side 1.0",
+        "connected to The other side, version 1.0",
         "The other side is lost: gone; trying again",
         "The other side is back",
     ]
@@ -237,3 +237,96 @@ async def test_what_is_off_waits_until_it_is_asked(clock: Clock) -> None:
         await until(lambda: keeper.is_connected)
 
     await _run(keeper, sessions, test)
+
+
+async def test_a_restart_ends_the_session_and_begins_another_at_once(keeper: Keeper) -> None:
+    sessions = Sessions(keeper)
+    sessions.ends = (sessions.connected,)
+
+    async def test() -> None:
+        for number in range(1, 4):
+            await until(lambda: keeper.is_connected and len(sessions.begun) == number)  # noqa: B023
+            keeper.restart(None)
+            assert keeper.status.state is ConnectionState.CONNECTING
+            assert keeper.status.error is None
+        await until(lambda: keeper.is_connected)
+        assert len(sessions.begun) == 4
+        assert sessions.begun[-1] - sessions.begun[0] < 1
+
+    await _run(keeper, sessions, test)
+
+
+async def test_a_restart_forgives_a_refusal(keeper: Keeper) -> None:
+    sessions = Sessions(keeper)
+    refused = CredentialRefused("no")
+    sessions.ends = (refused, refused, sessions.connected)
+
+    async def test() -> None:
+        await until(lambda: len(sessions.begun) == 2)
+        await until(lambda: keeper.status.state is ConnectionState.REFUSED)
+        keeper.restart(None)
+        await until(lambda: keeper.is_connected)
+
+    await _run(keeper, sessions, test)
+
+
+async def test_what_is_restarted_without_anything_to_connect_with_is_off(keeper: Keeper) -> None:
+    sessions = Sessions(keeper)
+    sessions.ends = (sessions.connected,)
+
+    async def test() -> None:
+        await until(lambda: keeper.is_connected)
+        keeper.restart("given up")
+        assert keeper.status.state is ConnectionState.OFF
+        assert keeper.status.error == "given up"
+        await asyncio.sleep(0.3)
+        assert len(sessions.begun) == 1
+        assert keeper.status.state is ConnectionState.OFF
+        keeper.restart(None)
+        await until(lambda: keeper.is_connected)
+
+    await _run(keeper, sessions, test)
+
+
+async def test_what_is_off_and_restarted_before_it_runs_connects(clock: Clock) -> None:
+    keeper = Keeper("it", clock, off="nothing is configured")
+    keeper.restart(None)
+    sessions = Sessions(keeper)
+    sessions.ends = (sessions.connected,)
+
+    async def test() -> None:
+        await until(lambda: keeper.is_connected)
+
+    await _run(keeper, sessions, test)
+
+
+async def test_a_session_that_was_cancelled_by_nobody_is_lost(keeper: Keeper) -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    sessions = Sessions(keeper)
+    sessions.ends = (cancelled, sessions.connected)
+
+    async def test() -> None:
+        await until(lambda: keeper.is_connected)
+        assert len(sessions.begun) == 2
+
+    await _run(keeper, sessions, test)
+
+
+async def test_the_end_of_a_keeper_ends_its_session(keeper: Keeper) -> None:
+    ended = []
+
+    async def session() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    sessions = Sessions(keeper, session)
+
+    async def test() -> None:
+        await until(lambda: sessions.begun)
+
+    await _run(keeper, sessions, test)
+    assert ended == [True]

@@ -188,6 +188,7 @@ async def _broker(settings: Settings) -> Finding:
     if mqtt.host is None:
         return Finding(_BROKER, Verdict.OFF, "mqtt.host is not set")
     from otsd.app import broker_address  # noqa: PLC0415 - only without a daemon
+    from otsd.mqtt.broker import subscribe  # noqa: PLC0415
     from otsd.mqtt.line import Pace, connected  # noqa: PLC0415
     from otsd.mqtt.topics import Topics  # noqa: PLC0415
     from otsd.supervise import CredentialRefused, Lost  # noqa: PLC0415
@@ -201,11 +202,15 @@ async def _broker(settings: Settings) -> Finding:
                 asyncio.timeout(_DEADLINE.total_seconds()),
                 connected(address, Pace(), name, will=None) as line,
             ):
-                return Finding(_BROKER, Verdict.OK, f"MQTT {line.version} at {mqtt.host}")
+                denied = await subscribe(line, topics, commands=mqtt.commands)
+                await line.part()
     except (StartError, Lost, CredentialRefused) as error:
         return Finding(_BROKER, Verdict.FAILED, str(error))
     except TimeoutError:
         return Finding(_BROKER, Verdict.FAILED, _no_answer())
+    if denied is not None:
+        return Finding(_BROKER, Verdict.FAILED, denied)
+    return Finding(_BROKER, Verdict.OK, f"MQTT {line.version} at {mqtt.host}")
 
 
 @contextmanager

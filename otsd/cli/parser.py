@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otsd import __version__
-from otsd.cli import actions, check, demo, run, status, submissions, tokens
+from otsd.cli import actions, check, demo, keys, run, status, submissions, tokens
+from otsd.core.access import Scope
 from otsd.core.tokens import SubmissionState, TokenState
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
     _action(tree.group("action", "the actions that links can run"))
     _token(tree.group("token", "tokens and their links"))
     _submissions(tree)
+    _key(tree.group("key", "keys for programs that use the API"))
     tree.command("status", status.show, "how the daemon and its connections stand")
     return top
 
@@ -258,6 +260,23 @@ def _submissions(tree: _Tree) -> None:
         "refund", submissions.refund, "give back the use of a submission that stayed spent"
     )
     refund.add_argument("id", metavar="ID", type=_given, help="the submission's number")
+
+
+def _key(tree: _Tree) -> None:
+    create = tree.command("create", keys.create, "make a key and print it, once")
+    create.add_argument("name", metavar="NAME", type=_given, help="the program that it is for")
+    create.add_argument("--scope", choices=_values(Scope), required=True, help="what it may do")
+    create.add_argument(
+        "--action",
+        metavar="NAME",
+        action="append",
+        help="an action that a mint key makes tokens of; may be given more than once",
+    )
+    create.add_argument("--expires-in", metavar="LENGTH", help="how long it is valid, such as 90d")
+    listing = tree.command("list", keys.list_, "list the keys, newest first")
+    listing.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+    revoke = tree.command("revoke", keys.revoke, "end a key for good")
+    revoke.add_argument("id", metavar="ID", type=_given, help="the key's id")
 
 
 # -- options that several have -----------------------------------------------------------------

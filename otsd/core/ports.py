@@ -172,16 +172,23 @@ class Store(Protocol):
     def token(self, token_id: str) -> Token | None:
         """Return a token by its public id."""
 
-    async def tokens(
+    async def tokens(  # noqa: PLR0913 - each narrows the list
         self,
         now: datetime,
         *,
         state: TokenState | None = None,
         action: str | None = None,
+        maker: str | None = None,
+        since: datetime | None = None,
+        words: str | None = None,
         limit: int = 100,
         cursor: int | None = None,
     ) -> Page[Token]:
-        """List tokens, newest first."""
+        """List tokens, newest first.
+
+        ``maker`` is a key (``key:NAME``), ``since`` when they were made at the earliest, ``words``
+        a part of their comment or id.
+        """
 
     async def add_token(
         self, make: Callable[[], Token], request: Request | None, now: datetime
@@ -217,6 +224,9 @@ class Store(Protocol):
         cursor: int | None = None,
     ) -> Page[Submission]:
         """List submissions, newest first."""
+
+    async def daily(self, bounds: Sequence[datetime]) -> Sequence[Mapping[SubmissionState, int]]:
+        """Count the submissions that began between each two neighbouring bounds, by state."""
 
     async def refund(self, submission_id: int) -> Submission:
         """Give back the use of a submission that stayed spent without being executed."""
@@ -314,3 +324,19 @@ class Home(Protocol):
 
     async def notify(self, target: str, title: str, message: str) -> None:
         """Send a notification by a notify action or entity; raises as `run` does."""
+
+
+class Household(Home, Protocol):
+    """Home Assistant, and what its administrators ask of it; every method raises as `Home.run`."""
+
+    async def services(self) -> Mapping[str, Mapping[str, object]]:
+        """Return its services by domain and name, as it describes them."""
+
+    async def states(self) -> Sequence[Mapping[str, object]]:
+        """Return the state of every entity, as it tells it."""
+
+    async def administrators(self) -> Mapping[str, str]:
+        """Return the names of active administrators by the id of the user."""
+
+    def retry(self) -> None:
+        """Try to connect now, also after a refusal."""

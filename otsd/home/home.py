@@ -12,17 +12,18 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from zoneinfo import ZoneInfo
 
 import aiohttp
 from hass_client.exceptions import AuthenticationFailed
 
+from otsd.core.access import AccountsUnavailable
 from otsd.core.actions import plan as plan_of
 from otsd.core.errors import (
     HomeError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _DEADLINE: Final = timedelta(seconds=30)
 _STARTING_POLL: Final = timedelta(seconds=0.5)
 _RUNNING: Final = "RUNNING"
+_ADMINISTRATORS: Final = "system-admin"
 _NOT_ADMIN: Final = (
     "The access token is not an administrator's: Home Assistant takes no events and no sequences "
     "from it. Create the token as an administrator."
@@ -55,9 +57,16 @@ _MEND: Final = (
     "Give otsd a new long-lived access token (home_assistant.token), made by an administrator on "
     "the profile page, under Security"
 )
-_OFF: Final = "no access token is configured (home_assistant.token)"
+_OFF: Final = (
+    "no access token is configured (home_assistant.token), and nobody has connected otsd yet: "
+    "log in to the admin page and do so"
+)
 
 _log = logging.getLogger(__name__)
+
+
+Credential: TypeAlias = "Callable[[], Awaitable[str]]"
+"""Returns an access token; raises `Lost`, or `CredentialRefused` when there will be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,13 @@ class _Line:
                 each.shutdown(socket.SHUT_RDWR)
 
 
+def _fixed(token: str) -> Credential:
+    async def credential() -> str:
+        return token
+
+    return credential
+
+
 def websocket_url(url: URL) -> URL:
     """Return the websocket of the Home Assistant at an ``http(s)`` address."""
     return (url / "api/websocket").with_scheme("wss" if url.scheme == "https" else "ws")
@@ -133,6 +149,7 @@ class HomeAssistant:
         ``changed`` is called when the connection stands otherwise than before.
         """
         self._address = address
+        self._credential = None if address.token is None else _fixed(address.token)
         self._zone = zone
         self._action_timeout = action_timeout
         self._plans = plans
@@ -140,7 +157,7 @@ class HomeAssistant:
         self._keeper = Keeper(
             "Home Assistant",
             now,
-            off=None if address.token else _OFF,
+            off=None if self._credential else _OFF,
             refusal_pauses=pace.refusal_pauses,
             changed=changed,
         )
@@ -160,13 +177,28 @@ class HomeAssistant:
 
     def retry(self) -> None:
         """Try to connect now, even after a refusal; without a token there is nothing to try."""
-        if self._address.token:
+        if self._credential is not None:
             self._keeper.retry()
+
+    def use(self, credential: Credential | None) -> None:
+        """Connect with another credential from now on; with none, not at all."""
+        self._credential = credential
+        self._keeper.restart(None if credential else _OFF)
 
     def actions_changed(self) -> None:
         """Hear that the actions name other things now."""
         if self._catalogue is not None:
             self._catalogue.actions_changed()
+
+    async def own_token(self) -> str:
+        """Return an access token of otsd's own that is good; raises `AccountsUnavailable`."""
+        try:
+            # one that Home Assistant has refused would be one refusal more
+            if self._credential is not None and self._keeper.is_connected:
+                return await self._credential()
+        except (Lost, CredentialRefused) as error:
+            raise AccountsUnavailable(str(error)) from error
+        raise AccountsUnavailable("otsd is not connected to Home Assistant.")
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -222,6 +254,25 @@ class HomeAssistant:
             raise NotAsked(str(error)) from error
         verdict = result["actions"]
         return None if verdict["valid"] else str(verdict["error"])
+
+    async def services(self) -> Mapping[str, Mapping[str, object]]:
+        services: Mapping[str, Mapping[str, object]] = await self._command(
+            "get_services", _DEADLINE
+        )
+        return services
+
+    async def states(self) -> Sequence[Mapping[str, object]]:
+        states: Sequence[Mapping[str, object]] = await self._command("get_states", _DEADLINE)
+        return states
+
+    async def administrators(self) -> Mapping[str, str]:
+        users = await self._command("config/auth/list", _DEADLINE)
+        return {
+            str(user["id"]): str(user.get("name") or "")
+            for user in users
+            if user.get("is_active")
+            and (user.get("is_owner") or _ADMINISTRATORS in user.get("group_ids", ()))
+        }
 
     async def running(self) -> None:
         await self._is_running.wait()
@@ -290,14 +341,20 @@ class HomeAssistant:
         raise Lost(msg)
 
     async def _connect(self, http: aiohttp.ClientSession) -> Client:
-        client = Client(str(self._address.websocket_url), self._address.token, http)
+        if self._credential is None:
+            raise Lost(_OFF)
+        client: Client | None = None
         try:
             async with asyncio.timeout(self._pace.connect_deadline.total_seconds()):
+                token = await self._credential()
+                client = Client(str(self._address.websocket_url), token, http)
                 await client.connect(ssl=self._address.ssl)
+        except (Lost, CredentialRefused):
+            raise
         except AuthenticationFailed as error:
             raise CredentialRefused(f"{error}. {_MEND}") from error
         except TimeoutError as error:
-            if client.version is not None and not client.connected:
+            if client is not None and client.version is not None and not client.connected:
                 # Refused as well: hass_client closes the connection then, and Home Assistant, which
                 # first looks up our name, may take long to take part. Trying again soon would get
                 # us banned.

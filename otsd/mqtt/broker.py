@@ -19,9 +19,9 @@ from aiomqtt import MqttError, Will
 from otsd.core.errors import StorageUnavailable
 from otsd.core.ports import ConnectionState, ConnectionStatus
 from otsd.mqtt.commands import Message
-from otsd.mqtt.line import Address, Line, Pace, connected
+from otsd.mqtt.line import Address, Line, Pace, connected, ended
 from otsd.mqtt.topics import Topics
-from otsd.supervise import CredentialRefused, Keeper, Lost
+from otsd.supervise import CredentialRefused, Keeper, Lost, delays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _ONLINE: Final = b"online"
 _OFFLINE: Final = "offline"
 _MOST_AT_ONCE: Final = 100
+# after so many brief connections in a row it is more than an accident
+_SUSPICIOUS: Final = 3
 _REPLY_EXPIRY: Final = timedelta(seconds=60)
 _KNOWN: Final = "mqtt topics"
 
@@ -66,6 +68,10 @@ class Broker:
         self._keeper = Keeper(
             "the MQTT broker", now, refusal_pauses=self._pace.refusal_pauses, changed=changed
         )
+        self._denied: str | None = None
+        self._brief = 0
+        self._pauses = delays()
+        self._pause = 0.0
 
     @property
     def status(self) -> ConnectionStatus:
@@ -90,21 +96,50 @@ class Broker:
         raise AssertionError("the keeper never returns")
 
     async def _session(self, obeying: asyncio.TaskGroup) -> NoReturn:
+        pause, self._pause = self._pause, 0.0
+        await asyncio.sleep(pause)
+        loop = asyncio.get_running_loop()
+        will = Will(self._topics.status, _OFFLINE, qos=1, retain=True)
+        async with connected(self._address, self._pace, self._topics.id, will=will) as line:
+            begun = loop.time()
+            try:
+                await self._talk(line, obeying)
+            except Lost as lost:
+                if loop.time() - begun < self._pace.brief.total_seconds():
+                    raise self._suspected(lost) from lost
+                self._brief, self._pauses = 0, delays()
+                raise
+
+    def _suspected(self, lost: Lost) -> Lost:
+        """Return why a connection ended as soon as it was made; the next is not made at once.
+
+        Two daemons of one name end each other's connections, several times a second otherwise.
+        """
+        self._brief += 1
+        self._pause = next(self._pauses)
+        if self._brief < _SUSPICIOUS:
+            return lost
+        return Lost(f"{lost}; is another client called {self._topics.id}? see mqtt.base_topic")
+
+    async def _talk(self, line: Line, obeying: asyncio.TaskGroup) -> NoReturn:
+        known = await self._remember()
+        self._projection.begin()
         try:
-            will = Will(self._topics.status, _OFFLINE, qos=1, retain=True)
-            async with connected(self._address, self._pace, self._topics.id, will=will) as line:
-                known = await self._remember()
-                self._projection.begin()
-                denied = await line.subscribe(self._heard())
-                self._keeper.connected(line.version, _limit(denied))
-                try:
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._listen(line, known, obeying), name="MQTT: listen")
-                        tasks.create_task(self._projection.run(line), name="MQTT: publish")
-                        tasks.create_task(self._sweep(line, known), name="MQTT: sweep")
-                except asyncio.CancelledError:
-                    await self._say_goodbye(line)
-                    raise
+            async with asyncio.TaskGroup() as tasks:
+                # first of all: it is what notices that the connection ends
+                tasks.create_task(self._listen(line, known, obeying), name="MQTT: listen")
+                denied = await subscribe(line, self._topics, commands=self._commands is not None)
+                self._keeper.connected(line.version, denied)
+                if denied is not None and denied != self._denied:
+                    _log.warning("%s", denied)
+                self._denied = denied
+                tasks.create_task(self._sweep(line, known), name="MQTT: sweep")
+                # not a task: a group that has nothing left to do but wait for its tasks cancels
+                # its owner when one of them fails, and in Python 3.11 does not take that back
+                await self._projection.run(line)
+        except asyncio.CancelledError:
+            await self._say_goodbye(line)
+            raise
         except BaseExceptionGroup as group:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -116,13 +151,6 @@ class Broker:
 
     # -- what is heard -------------------------------------------------------------------------
 
-    def _heard(self) -> Sequence[str]:
-        topics = self._topics
-        heard = [topics.birth, topics.status]
-        if self._commands is not None:
-            heard += [topics.command("+"), topics.token("+", "set")]
-        return heard
-
     async def _listen(
         self, line: Line, known: Sequence[Topics], obeying: asyncio.TaskGroup
     ) -> None:
@@ -130,7 +158,7 @@ class Broker:
         async for message in line.messages:
             topic, payload = str(message.topic), _bytes(message)
             if topic == self._topics.birth:
-                # a retained one is old, and everything is published at this moment anyhow
+                # an old one comes when everything is published anyhow
                 if payload == _ONLINE and not message.retain:
                     self._projection.again()
             elif topic == self._topics.status:
@@ -154,13 +182,11 @@ class Broker:
         self, commands: Commands, line: Line, message: Message, free: asyncio.Semaphore
     ) -> None:
         try:
-            reply = await commands.obey(message)
+            if (reply := await commands.obey(message)) is None:
+                return
             if message.retained:
                 await line.publish(message.topic, b"", retain=True)
-            if reply is not None:
-                await line.answer(
-                    reply.topic, json.dumps(reply.body), reply.correlation, _REPLY_EXPIRY
-                )
+            await line.answer(reply.topic, json.dumps(reply.body), reply.correlation, _REPLY_EXPIRY)
         except (MqttError, ValueError) as error:
             # who asked with a request_id asks again; a ValueError is a topic that paho refuses
             _log.info("the reply to a command could not be sent: %s", type(error).__name__)
@@ -187,9 +213,13 @@ class Broker:
         """Find what is retained and hear no more of it; forget topics that were used once."""
         filters = {each: None for topics in known for each in topics.retained}
         filters |= {topics.status: None for topics in known if topics != self._topics}
-        await line.subscribe(list(filters))
-        await asyncio.sleep(self._pace.sweep.total_seconds())
-        await line.unsubscribe(list(filters))
+        strays = -1
+        # again while there was something: what comes faster than it is read is dropped on the way
+        while strays != self._projection.strays:
+            strays = self._projection.strays
+            await line.subscribe(list(filters))
+            await asyncio.sleep(self._pace.sweep.total_seconds())
+            await line.unsubscribe(list(filters))
         if len(known) > 1:
             try:
                 await self._write_down([self._topics])
@@ -203,8 +233,21 @@ class Broker:
             async with asyncio.timeout(self._pace.goodbye.total_seconds()):
                 await self._projection.publish(line)
                 await line.publish(self._topics.status, _OFFLINE, retain=True, confirmed=True)
+                await line.part()
         except (MqttError, StorageUnavailable, TimeoutError) as error:
+            # then the will says it
             _log.debug("the end could not be told by MQTT: %s", error)
+
+
+async def subscribe(line: Line, topics: Topics, *, commands: bool) -> str | None:
+    """Subscribe to all that otsd hears; return, in words, what the broker does not allow."""
+    denied = [*await line.subscribe([topics.birth, topics.status])]
+    if commands:
+        heard = [topics.command("+"), topics.token("+", "set")]
+        denied += await line.subscribe(heard, as_published=True)
+    if not denied:
+        return None
+    return f"the broker does not let otsd subscribe to {' and '.join(denied)}; see its access rules"
 
 
 def _bytes(message: aiomqtt.Message) -> bytes:
@@ -221,12 +264,6 @@ def _command(message: aiomqtt.Message, topic: str, payload: bytes) -> Message:
     )
 
 
-def _limit(denied: Sequence[str]) -> str | None:
-    if not denied:
-        return None
-    return f"the broker does not let otsd subscribe to {' and '.join(denied)}; see its access rules"
-
-
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return what ended a session; what the others raised followed from it."""
     errors = group.exceptions
@@ -234,7 +271,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
         return first
     if isinstance(first, MqttError):
-        return Lost("the connection broke")
+        return ended(first)
     # whatever it was, otsd stays up
     _log.error("MQTT stopped at an error that nobody expected", exc_info=first)
     return Lost(f"otsd failed ({type(first).__name__})")

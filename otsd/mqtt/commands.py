@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otsd.core.actions import NAME
-from otsd.core.errors import Fault, Invalid, OtsdError, OwnerError
+from otsd.core.errors import Fault, Invalid, OwnerError, StorageUnavailable
 from otsd.core.ports import Request
 from otsd.payloads import (
     LARGEST_BODY,
@@ -93,23 +93,29 @@ class Commands:
                 self._check_response_topic(message.response_topic)
                 topic, correlation = message.response_topic, message.correlation
             body = await self._done(message)
-        except OtsdError as error:
-            code = error.code if isinstance(error, OwnerError) else "storage_unavailable"
-            # the reply says why; its words may quote what was sent, such as a link
-            _log.warning("the command %r was refused: %s", self._named(message), code)
-            body = {"ok": False, "code": code, "error": str(error)}
+        except OwnerError as error:
+            body = self._refused(message, error.code, str(error))
+        except StorageUnavailable as error:
+            why = f"The store cannot be used at the moment ({error}): nothing was done. Try later."
+            body = self._refused(message, "storage_unavailable", why)
         except Exception as error:  # noqa: BLE001 - whatever arrives, the daemon lives
             # its text may hold what was sent
             _log.error("the command %r failed: %s", self._named(message), type(error).__name__)
-            body = {"ok": False, "code": "internal_error", "error": "Something went wrong."}
+            why = "otsd failed at this command; see its log."
+            body = {"ok": False, "code": "internal_error", "error": why}
         return Reply(topic, {"request_id": request_id, **body}, correlation)
+
+    def _refused(self, message: Message, code: str, why: str) -> Mapping[str, Any]:
+        # the reply says why; its words may quote what was sent, such as a link
+        _log.warning("the command %r was refused: %s", self._named(message), code)
+        return {"ok": False, "code": code, "error": why}
 
     def _check_response_topic(self, topic: str) -> None:
         if not self._topics.may_reply(topic):
             below = f"{self._topics.response(None)}/"
             msg = (
                 "The response topic is not allowed: name one outside of otsd's and Home "
-                f"Assistant's own topics, or one below {below}, or none."
+                f"Assistant's own topics and without + # $, or one below {below}, or none."
             )
             raise Refused("bad_response_topic", msg)
 
@@ -137,7 +143,7 @@ class Commands:
             return {**self._told(token), "url": self._tokens.link(token)}
         if (change := self._changes.get(verb)) is None:
             verbs = ", ".join([_MINT, *self._changes])
-            raise Refused("unknown_command", f"There is no command {verb[:40]!r}: {verbs}.")
+            raise Refused("unknown_command", f"There is no command {verb[:40]!r}, only {verbs}.")
         command = read(TokenCommand, _object(text, "token_id"), self._home.zone)
         request = _request(command.request_id, digest(command, verb))
         return self._told(await change(command.token_id, request))
@@ -169,7 +175,12 @@ def _text(payload: bytes) -> str:
 
 def _object(text: str, key: str) -> str:
     """Return the JSON object of a command; a payload that is only a name stands for one key."""
-    return json.dumps({key: text}) if NAME.fullmatch(text) else text
+    if NAME.fullmatch(text):
+        return json.dumps({key: text})
+    if not text.startswith("{"):
+        msg = f'a command is a JSON object with "{key}", or the {key} alone'
+        raise Invalid([Fault((), msg)], "bad_json")
+    return text
 
 
 def _request_id(payload: bytes) -> str | None:

@@ -24,6 +24,9 @@ OUTCOMES: Final = [state.value for state in SubmissionState if state is not Subm
 _DIAGNOSTIC: Final = "diagnostic"
 _CONFIG: Final = "config"
 _NAME_LENGTH: Final = 200
+# the classes of https://www.unicode.org/reports/tr9/#Explicit_Directional_Formatting_Characters
+# but for the marks, which reach no further than their neighbours
+_TURNS: Final = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ def service(about: About) -> Payload:
     return _message(
         about,
         topics.service_device,
-        about.title,
-        "One time links",
+        name_of(about.title) or "otsd",
+        "One-time links",
         {
             "remaining_tokens": {
                 **_sensor("Remaining tokens", "mdi:ticket-confirmation", state, "active_tokens"),
@@ -94,7 +97,6 @@ def action(about: About, name: str, title: str) -> Payload:
             "json_attr_t": link,
             "json_attr_tpl": "{{ {'url': value_json.url} | tojson }}",
         }
-        del newest_link["ent_cat"]  # it is what the device is for
         qr_code |= {
             "name": "QR code",
             "ic": "mdi:qrcode",
@@ -106,13 +108,14 @@ def action(about: About, name: str, title: str) -> Payload:
         create_link |= {
             "name": "Create link",
             "ic": "mdi:link-variant-plus",
+            "ent_cat": _CONFIG,
             "cmd_t": topics.command("mint"),
             "pl_prs": name,
         }
     return _message(
         about,
         topics.action_device(name),
-        title,
+        name_of(title) or name,
         "Action",
         {
             "remaining_tokens": _sensor(
@@ -148,7 +151,7 @@ def token(
     if about.commands:
         enabled |= {
             "name": "Enabled",
-            "ic": "mdi:link-lock",
+            "ic": "mdi:play-pause",
             "ent_cat": _CONFIG,
             "stat_t": state,
             "val_tpl": "{{ value_json.enabled }}",
@@ -171,7 +174,7 @@ def token(
     return _message(
         about,
         topics.token_device(token_id),
-        comment or f"Link {token_id}",
+        name_of(comment) or f"Link {token_id}",
         "Link",
         {
             "state": _choice("State", "mdi:link-variant", state, "state", list(TokenState)),
@@ -202,7 +205,7 @@ def _message(  # noqa: PLR0913
 ) -> Payload:
     described: dict[str, str] = {
         "ids": device,
-        "name": name_of(name),
+        "name": name,
         "mf": "otsd",
         "mdl": model,
         "cu": about.configuration_url,
@@ -223,10 +226,13 @@ def _message(  # noqa: PLR0913
 
 
 def name_of(text: str) -> str:
-    """Return a name as Home Assistant shows it well: one line, and not too long."""
-    # control characters pass through Home Assistant into its registries; Cf stays: emoji need it
+    """Return a name as Home Assistant shows it well: one line, and not too long; maybe empty."""
+    # control characters pass through Home Assistant into its registries, and what turns the
+    # direction of writing would turn the entity's name behind it; other Cf stay: emoji need them
     spaced = "".join(
-        " " if unicodedata.category(each) in {"Cc", "Cs", "Zl", "Zp"} else each for each in text
+        " " if unicodedata.category(each) in {"Cc", "Cs", "Zl", "Zp"} else each
+        for each in text
+        if unicodedata.bidirectional(each) not in _TURNS
     )
     line = " ".join(spaced.split())
     return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"

@@ -14,6 +14,7 @@ import json
 import logging
 from collections import deque
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from otsd.core.changes import Change, Subject
@@ -22,7 +23,7 @@ from otsd.core.tokens import TokenState
 from otsd.mqtt import discovery, states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
 Rendering = tuple[Any, ...]
 """A function of `discovery` or `states` and what it is called with: equal ones say the same."""
 
-_Message = tuple[str, str | bytes, bool]  # topic, payload, retained
+_Message = tuple[str, Rendering | None, bool]  # topic, what it says or nothing, retained
 
 # a thousand submissions a second are a few messages a second
 _REST: Final = 0.2
-# a pass that takes long, with a thousand devices, may take this share of the time
+# a pass that costs much, with a thousand devices, may take this share of the time, within bounds
 _SHARE: Final = 0.1
+_LONGEST_REST: Final = 2.0
+# a thousand devices hold up no visitor: others have their turn after so many messages, about 1 ms
+_AT_A_TIME: Final = 10
 _STORAGE_PAUSE: Final = 1.0
 # clocks are set, so a time to come is looked at again before it comes
 _LONGEST_WAIT: Final = 60.0
@@ -86,11 +90,12 @@ class Projection:
         self._about = about
         self._devices = devices
         self._something = asyncio.Event()
-        self._anew = True
         self._retained: dict[str, Rendering | None] = {}
         self._passing: dict[str, Rendering] = {}
         self._ready_at: dict[str, float] = {}
         self._finished: deque[int] = deque(maxlen=_MOST_WAITING)
+        self.strays = 0
+        """How many topics were found on the broker that nobody wanted."""
 
     # -- what it hears -------------------------------------------------------------------------
 
@@ -105,14 +110,15 @@ class Projection:
 
     def again(self) -> None:
         """Publish everything once more: Home Assistant has started, or somebody interfered."""
-        self._anew = True
+        # what the topics say is as unknown now as what the broker is found to hold
+        self._retained = dict.fromkeys(self._retained)
         self._something.set()
 
     def begin(self) -> None:
         """Forget what was sent: the connection is new."""
         self._retained.clear()
         self._ready_at.clear()
-        self.again()
+        self._something.set()
 
     def found(self, of: Sequence[Topics], topic: str, payload: bytes) -> None:
         """Hear what the broker retains; what is of these topics and unwanted will be removed."""
@@ -124,61 +130,85 @@ class Projection:
 
     async def run(self, outlet: Outlet) -> NoReturn:
         """Publish until cancelled, or until the outlet raises."""
-        loop = asyncio.get_running_loop()
         while True:
             self._something.clear()
-            begun = loop.time()
             try:
-                wait = await self.publish(outlet)
+                rest, wait = await self.publish(outlet)
             except StorageUnavailable as error:
+                # nothing was sent and nothing forgotten
                 _log.debug("the store cannot be read for MQTT now: %s", error)
-                self.again()
-                wait = 0.0
-                await asyncio.sleep(_STORAGE_PAUSE)
-            took = loop.time() - begun
-            await asyncio.sleep(max(_REST, took / _SHARE - took))
+                rest, wait = _STORAGE_PAUSE, 0.0
+            await asyncio.sleep(rest)
             try:
                 async with asyncio.timeout(wait):
                     await self._something.wait()
             except TimeoutError:
                 continue
 
-    async def publish(self, outlet: Outlet) -> float:
-        """Send what differs from before; return the seconds after which to look again."""
-        now = self._now()
+    async def publish(self, outlet: Outlet) -> tuple[float, float]:
+        """Send what differs from before; return how long to rest, then to wait, in seconds.
+
+        What changes while it rests is looked at after the rest; what changes while it waits, at
+        once.
+        """
+        loop = asyncio.get_running_loop()
+        begun, now = loop.time(), self._now()
         overview = await self._store.overview(now, devices=self._devices, newest=self._about.links)
-        finished = list(islice(self._finished, _MOST_TOLD))
-        claims = [(each, self._store.claimed(each)) for each in finished]
-        # nothing below fails before it is sent, and what is sent in vain ends the session
+        claims = {each: self._store.claimed(each) for each in islice(self._finished, _MOST_TOLD)}
+        # from here on only the outlet can fail, which ends the session
         wanted = dict(self._wanted(overview, now))
-        anew, self._anew = self._anew, False
         gone = [topic for topic in reversed(self._retained) if topic not in wanted]
-        messages: list[_Message] = [(topic, b"", True) for topic in gone]
+        # Home Assistant takes an empty state for a fault as long as it knows the device
+        gone.sort(key=lambda topic: not topic.endswith("/config"))
+        differs = [topic for topic in wanted if self._retained.get(topic) != wanted[topic]]
         for topic in gone:
-            del self._retained[topic]
+            self.strays += self._retained[topic] is None
             self._ready_at.pop(topic, None)
-        ready_at = asyncio.get_running_loop().time() + _SETTLING
-        for topic, rendering in wanted.items():
-            before = self._retained.get(topic)
-            if anew or before != rendering:
-                if topic.endswith("/config") and (anew or before is None):
-                    self._ready_at[topic] = ready_at
-                self._retained[topic] = rendering
-                messages.append((topic, _render(rendering), True))
-        if anew:
-            self._passing.clear()
-        held = [*self._links(overview, now, messages), *self._told(claims, now, messages)]
-        if anew:
-            messages.append((self._about.topics.status, "online", True))
-        for topic, payload, retain in messages[:-1]:
-            await outlet.publish(topic, payload, retain=retain)
+        for topic in differs:
+            if topic.endswith("/config") and self._retained.get(topic) is None:
+                self._ready_at[topic] = inf  # until it is sent
+        links, held = self._links(overview, now)
+        told, held_up = self._told(claims)
+        messages: list[_Message] = [(topic, None, True) for topic in gone]
+        messages += [(topic, wanted[topic], True) for topic in differs]
+        messages += [(topic, rendering, False) for topic, rendering in links.items()]
+        for claim in told.values():
+            if claim is not None:  # else it was deleted
+                said = (states.submission, claim, now)
+                messages += [(topic, said, False) for topic in self._hearing(claim)]
+        for number, message in enumerate(messages[:-1]):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            await self._send(outlet, message)
+        took = loop.time() - begun
         # the last one waits for the broker, so that one which stalls is not sent ever more
-        for topic, payload, retain in messages[-1:]:
-            await outlet.publish(topic, payload, retain=retain, confirmed=True)
-        return self._wait(overview, now, held)
+        for message in messages[-1:]:
+            await self._send(outlet, message, confirmed=True)
+        self._passing |= links
+        self._finished = deque((each for each in self._finished if each not in told), _MOST_WAITING)
+        rest = min(max(_REST, took / _SHARE - took), _LONGEST_REST)
+        return rest, self._wait(overview, now, [*held, *held_up], more=len(claims) == _MOST_TOLD)
+
+    async def _send(self, outlet: Outlet, message: _Message, *, confirmed: bool = False) -> None:
+        """Send a message and remember what is retained, once it is sent."""
+        topic, rendering, retain = message
+        payload = b"" if rendering is None else _render(rendering)
+        await outlet.publish(topic, payload, retain=retain, confirmed=confirmed)
+        if not retain:
+            return
+        if rendering is None:
+            self._retained.pop(topic, None)
+            return
+        self._retained[topic] = rendering
+        if topic in self._ready_at:
+            ready = asyncio.get_running_loop().time() + _SETTLING
+            self._ready_at[topic] = min(self._ready_at[topic], ready)
 
     def _wanted(self, overview: Overview, now: datetime) -> Iterator[tuple[str, Rendering]]:
-        """Yield everything retained, devices before those that are reached via them."""
+        """Yield everything retained, devices before those that are reached via them.
+
+        That otsd is online comes last: Home Assistant shows nothing before all is there.
+        """
         about, counts = self._about, overview.counts
         topics = about.topics
         yield topics.discovery(topics.service_device), (discovery.service, about)
@@ -191,75 +221,84 @@ class Projection:
             yield topics.discovery(device), (discovery.action, about, name, title)
             yield topics.action(name, "state"), (states.action, tally)
         for token in overview.devices:
+            if token.action not in counts.by_action:  # it was made since; the next pass has both
+                continue
             device = topics.token_device(token.id)
             limited = token.max_uses is not None
             described = (discovery.token, about, token.id, token.comment, token.action, limited)
             yield topics.discovery(device), described
             yield topics.token(token.id, "state"), (states.token, token, token.state(now))
+        yield topics.status, (states.online,)
 
     def _links(
-        self, overview: Overview, now: datetime, messages: list[_Message]
-    ) -> Iterator[float]:
-        """Add each action's newest link; yield when those of new devices can be sent."""
-        if not self._about.links:
-            return
-        topics = self._about.topics
-        for name in overview.counts.by_action:
-            if ready := self._not_before(topics.action_device(name)):
-                yield ready
-                continue
+        self, overview: Overview, now: datetime
+    ) -> tuple[dict[str, Rendering], Sequence[str]]:
+        """Return what is new of each action's newest link, and the devices that are too new."""
+        topics, links, held = self._about.topics, dict[str, Rendering](), list[str]()
+        for name in overview.counts.by_action if self._about.links else ():
             token = overview.newest.get(name)
             if token is not None and token.state(now) in _ENDED:
                 token = None
             url = None if token is None else self._link(token)
             created_at = None if token is None else token.created_at
-            for topic, rendering in (
-                (topics.action(name, "link"), (states.link, created_at, url)),
-                (topics.action(name, "qr"), (states.qr, url)),
-            ):
-                if self._passing.get(topic) != rendering:
-                    self._passing[topic] = rendering
-                    messages.append((topic, _render(rendering), False))
+            both = {
+                topics.action(name, "link"): (states.link, created_at, url),
+                topics.action(name, "qr"): (states.qr, url),
+            }
+            if self._is_new(device := topics.action_device(name)):
+                held.append(device)
+                for topic in both:  # a new device has heard nothing yet
+                    self._passing.pop(topic, None)
+                continue
+            links |= {
+                topic: rendering
+                for topic, rendering in both.items()
+                if self._passing.get(topic) != rendering
+            }
+        return links, held
 
     def _told(
-        self, claims: Sequence[tuple[int, Claim | None]], now: datetime, messages: list[_Message]
-    ) -> Iterator[float]:
-        """Add what finished; yield when those of new devices, and the others, can be sent."""
+        self, claims: Mapping[int, Claim | None]
+    ) -> tuple[Mapping[int, Claim | None], Sequence[str]]:
+        """Return the submissions that can be told, and the devices that are too new for others."""
+        topics, told, held = self._about.topics, dict[int, "Claim | None"](), list[str]()
+        for submission_id, claim in claims.items():
+            devices = [topics.service_device]
+            if claim is not None:
+                devices.append(topics.action_device(claim.submission.action))
+                devices.append(topics.token_device(claim.token.id))
+            if new := [device for device in devices if self._is_new(device)]:
+                held += new
+            else:
+                told[submission_id] = claim
+        return told, held
+
+    def _hearing(self, claim: Claim) -> Sequence[str]:
+        """Return the topics that a submission is told on."""
         topics = self._about.topics
-        for submission_id, claim in claims:
-            self._finished.remove(submission_id)
-            if claim is None:  # it was deleted
-                continue
-            action, token_id = claim.submission.action, claim.token.id
-            devices = topics.action_device(action), topics.token_device(token_id)
-            ready = max(map(self._not_before, (topics.service_device, *devices)))
-            if ready:
-                self._finished.append(submission_id)
-                yield ready
-                continue
-            payload = json.dumps(states.submission(claim, now))
-            messages += [
-                (topics.submission, payload, False),
-                (topics.action(action, "submission"), payload, False),
-                (topics.token(token_id, "submission"), payload, False),
-            ]
-        if len(claims) == _MOST_TOLD:
-            yield 0.0
+        return (
+            topics.submission,
+            topics.action(claim.submission.action, "submission"),
+            topics.token(claim.token.id, "submission"),
+        )
 
-    def _not_before(self, device: str) -> float:
-        """Return when what is not retained can be sent to a device that is new, 0 for others."""
-        ready = self._ready_at.get(self._about.topics.discovery(device), 0.0)
-        return ready if ready > asyncio.get_running_loop().time() else 0.0
+    def _is_new(self, device: str) -> bool:
+        """Return whether a device is so new that what is not retained would be lost."""
+        ready = self._ready_at.get(self._about.topics.discovery(device), -inf)
+        return ready > asyncio.get_running_loop().time()
 
-    def _wait(self, overview: Overview, now: datetime, held: Sequence[float]) -> float:
+    def _wait(self, overview: Overview, now: datetime, held: Sequence[str], *, more: bool) -> float:
         """Return the seconds until something changes by itself."""
+        if more:
+            return 0.0
         moments = [] if overview.next_change is None else [overview.next_change]
-        for token in overview.devices:
+        for token in (*overview.devices, *overview.newest.values()):
             own = (token.valid_from, token.expires_at, token.device_until)
             moments += [moment for moment in own if moment is not None and moment > now]
         waits = [(moment - now).total_seconds() for moment in moments]
         at = asyncio.get_running_loop().time()
-        waits += [max(ready - at, 0.0) for ready in held]
+        ready_at = (self._ready_at[self._about.topics.discovery(device)] for device in held)
+        waits += [max(ready - at, 0.0) for ready in ready_at]
         return min([*waits, _LONGEST_WAIT])
 
 

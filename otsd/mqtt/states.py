@@ -21,6 +21,11 @@ Payload = dict[str, Any]
 _FOR_ADMINISTRATORS: Final = ("remote_ip", "user_agent")
 
 
+def online() -> bytes:
+    """Return what is said while otsd is connected."""
+    return b"online"
+
+
 def service(total: Tally, last: Submission | None, home: ConnectionState) -> Payload:
     """Return the state of the whole service."""
     return {

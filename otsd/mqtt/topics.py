@@ -113,9 +113,9 @@ class Topics:
         He who may send commands is not, by that, allowed to command otsd by its own replies, to
         write a state, or to make devices in Home Assistant.
         """
-        below = f"{topic}/"
-        if below == f"{self.response(None)}/" or topic.startswith(f"{self.response(None)}/"):
-            return not set("+#\0") & set(topic)
-        if not topic or topic.startswith("$") or set("+#\0") & set(topic):
+        if not topic or not topic.isprintable() or set("$+#") & set(topic):
             return False
+        below = f"{topic}/"
+        if below.startswith(f"{self.response(None)}/"):
+            return True
         return not below.startswith((f"{self.base}/", f"{self.prefix}/"))

@@ -1,7 +1,8 @@
-"""The admin API: what an owner's programs do with actions, tokens and submissions.
+"""The admin API: what an owner and his programs do with actions, tokens and submissions.
 
-Served on the control socket, which only the daemon's user can reach. Each handler reads, calls
-one method of ``core.manage``, and shows the result.
+The same handlers are served on the control socket, which only the daemon's user can reach, and on
+the owner's listener, where ``entrance`` says who calls. Each reads, calls one method of
+``core.manage``, and shows the result.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 
 from otsd import __version__
-from otsd.core.errors import Fault, Invalid, NotFound, OtsdError
+from otsd.core.access import Caller, Forbidden, Scope
+from otsd.core.errors import Fault, HomeError, Invalid, NotFound, OtsdError
 from otsd.core.ports import ConnectionStatus, Request
-from otsd.core.tokens import SubmissionState, TokenState
+from otsd.core.tokens import COMMENT_LENGTH, SubmissionState, TokenState
 from otsd.payloads import (
     LARGEST_BODY,
     REQUEST_ID,
     REQUEST_ID_RULE,
+    SUBMISSION_COLUMNS,
     CreateAction,
+    CreateKey,
     EditToken,
     MintToken,
     ReplaceAction,
@@ -31,26 +36,34 @@ from otsd.payloads import (
     action_json,
     check_name,
     connection_json,
+    csv_line,
     digest,
+    entity_list,
+    key_json,
     list_json,
     read,
+    service_list,
     submission_json,
     token_json,
+    validation_json,
 )
 from otsd.server import problems
+from otsd.server.entrance import Entrance
 from otsd.server.listener import log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from enum import StrEnum
 
     from pydantic import BaseModel
 
     from otsd.core.announce import Announcer
+    from otsd.core.keys import Keys
     from otsd.core.manage import Actions, Tokens
-    from otsd.core.ports import Clock, Home, Store
+    from otsd.core.ports import Clock, Household, Store
     from otsd.core.submit import Submissions
     from otsd.core.tokens import Token
+    from otsd.server.live import Live
 
     Kind = TypeVar("Kind", bound=StrEnum)
     Body = TypeVar("Body", bound=BaseModel)
@@ -58,7 +71,10 @@ if TYPE_CHECKING:
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
 _MOST_ITEMS: Final = 500
 _SOME_ITEMS: Final = 100
-_CALLER: Final = "cli"
+_MOST_DAYS: Final = 400
+_ENDS: Final = (SubmissionState.EXECUTED, SubmissionState.FAILED, SubmissionState.UNCONFIRMED)
+_SOCKET: Final = Caller("cli", "socket", "socket")
+_V1: Final = "/api/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +82,41 @@ class Parts:
     """What the API speaks for."""
 
     store: Store
-    home: Home
+    home: Household
     submissions: Submissions
     announcer: Announcer
     actions: Actions
     tokens: Tokens
     now: Clock
     mqtt: Callable[[], ConnectionStatus]
+    keys: Keys
+    live: Live
+    title: str
+    base_url: str
+    browser_url: str
+    configured: Callable[[], str]
+    disconnect: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation: its handler, and what the OpenAPI document says of it.
+
+    ``scopes`` are those of keys that may call it beside ``admin``. ``answer`` names a model of
+    ``otsd.server.shapes``, which is slow to load and of use to the document alone.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    scopes: frozenset[Scope] = frozenset()
+    body: type[BaseModel] | None = None
+    answer: str | None = None
+    kind: str | None = None
+    statuses: tuple[int, ...] = (200,)
+    query: tuple[str, ...] = ()
+    states: type[StrEnum] | None = None
+    repeatable: bool = False
 
 
 class AdminApi:
@@ -82,39 +126,146 @@ class AdminApi:
         """Take the parts."""
         self._parts = parts
 
-    def application(self) -> web.Application:
-        """Return the application with every route."""
-        application = web.Application(middlewares=[_guard], client_max_size=_LARGEST_ACTION)
-        v1 = "/api/v1"
-        application.add_routes(
-            [
-                web.get(f"{v1}/status", self.status),
-                web.get(f"{v1}/actions", self.list_actions),
-                web.post(f"{v1}/actions", self.create_action),
-                web.post(f"{v1}/actions/validate", self.validate_action),
-                web.get(f"{v1}/actions/{{name}}", self.show_action),
-                web.put(f"{v1}/actions/{{name}}", self.replace_action),
-                web.delete(f"{v1}/actions/{{name}}", self.delete_action),
-                web.post(f"{v1}/actions/{{name}}/run", self.run_action),
-                web.get(f"{v1}/tokens", self.list_tokens),
-                web.post(f"{v1}/tokens", self.mint_token),
-                web.get(f"{v1}/tokens/{{id}}", self.show_token),
-                web.patch(f"{v1}/tokens/{{id}}", self.edit_token),
-                web.delete(f"{v1}/tokens/{{id}}", self.delete_token),
-                web.get(f"{v1}/tokens/{{id}}/link", self.show_link),
-                web.get(f"{v1}/tokens/{{id}}/qr.svg", self.show_qr),
-                web.get(f"{v1}/tokens/{{id}}/qr.png", self.show_qr),
-                web.post(f"{v1}/tokens/{{id}}/rotate", self.rotate_token),
-                web.post(f"{v1}/tokens/{{id}}/duplicate", self.duplicate_token),
-                web.post(
-                    f"{v1}/tokens/{{id}}/{{verb:revoke|pause|resume|replenish}}",
-                    self.change_token,
-                ),
-                web.get(f"{v1}/submissions", self.list_submissions),
-                web.post(f"{v1}/submissions/{{id}}/refund", self.refund_submission),
-            ]
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Every operation there is; paths are below ``/api/v1``."""
+        read = frozenset({Scope.READ})
+        mint = frozenset({Scope.MINT})
+        both = read | mint
+        page = ("limit", "cursor")
+        change = "/tokens/{id}/{verb:revoke|pause|resume|replenish}"
+        # fmt: off
+        return [
+            Route("GET", "/session", self.session, both, answer="Session"),
+            Route("GET", "/status", self.status, read, answer="Status"),
+            Route("GET", "/events", self.events, read, kind="text/event-stream"),
+            Route("GET", "/actions", self.list_actions, read,
+                  answer="Listing[ListedAction]", query=page),
+            Route("POST", "/actions", self.create_action,
+                  body=CreateAction, answer="SavedAction", statuses=(201,)),
+            Route("POST", "/actions/validate", self.validate_action,
+                  body=ValidateAction, answer="Validation"),
+            Route("GET", "/actions/{name}", self.show_action, read, answer="ListedAction"),
+            Route("PUT", "/actions/{name}", self.replace_action,
+                  body=ReplaceAction, answer="SavedAction", statuses=(200, 201)),
+            Route("DELETE", "/actions/{name}", self.delete_action,
+                  statuses=(204,), query=("force",)),
+            Route("POST", "/actions/{name}/run", self.run_action, answer="Ran"),
+            Route("GET", "/tokens", self.list_tokens, both, answer="Listing[ListedToken]",
+                  query=("state", "action", "q", *page), states=TokenState),
+            Route("POST", "/tokens", self.mint_token, mint, body=MintToken, answer="MintedToken",
+                  statuses=(201,), repeatable=True),
+            Route("GET", "/tokens/{id}", self.show_token, both, answer="ListedToken"),
+            Route("PATCH", "/tokens/{id}", self.edit_token, mint,
+                  body=EditToken, answer="ListedToken"),
+            Route("DELETE", "/tokens/{id}", self.delete_token, statuses=(204,)),
+            Route("GET", "/tokens/{id}/link", self.show_link, mint, answer="Link"),
+            Route("GET", "/tokens/{id}/qr.svg", self.show_qr, mint, kind="image/svg+xml"),
+            Route("GET", "/tokens/{id}/qr.png", self.show_qr_png, mint, kind="image/png"),
+            Route("POST", "/tokens/{id}/rotate", self.rotate_token, mint, answer="MintedToken"),
+            Route("POST", "/tokens/{id}/duplicate", self.duplicate_token, mint,
+                  answer="MintedToken", statuses=(201,)),
+            Route("POST", change, self.change_token, mint, answer="ListedToken"),
+            Route("GET", "/submissions", self.list_submissions, read,
+                  answer="Listing[ListedSubmission]",
+                  query=("token", "state", *page), states=SubmissionState),
+            Route("GET", "/submissions/daily", self.count_submissions, read,
+                  answer="All[Day]", query=("days",)),
+            Route("GET", "/submissions.csv", self.export_submissions, read, kind="text/csv"),
+            Route("POST", "/submissions/{id}/refund", self.refund_submission,
+                  answer="ListedSubmission"),
+            Route("GET", "/home-assistant/actions", self.list_services,
+                  answer="All[Service]"),
+            Route("GET", "/home-assistant/entities", self.list_entities,
+                  answer="All[Entity]"),
+            Route("POST", "/home-assistant/retry", self.retry, statuses=(204,)),
+            Route("POST", "/home-assistant/disconnect", self.disconnect, statuses=(204,)),
+            Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]"),
+            Route("POST", "/api-keys", self.create_key, body=CreateKey,
+                  answer="CreatedKey", statuses=(201,)),
+            Route("DELETE", "/api-keys/{id}", self.delete_key, statuses=(204,)),
+            Route("GET", "/openapi.json", self.describe, both, kind="application/json"),
+        ]
+        # fmt: on
+
+    def application(self, entrance: Entrance | None = None) -> web.Application:
+        """Return the application with every route; without an entrance, everybody may all."""
+        application = web.Application(
+            middlewares=[_guard, self._enter], client_max_size=_LARGEST_ACTION
         )
+        application[_ENTRANCE] = entrance
+        scopes: dict[web.AbstractRoute, frozenset[Scope]] = {}
+        for route in self.routes:
+            added = application.router.add_route(route.method, _V1 + route.path, route.handler)
+            scopes[added] = route.scopes
+        application[_SCOPES] = scopes
         return application
+
+    @web.middleware
+    async def _enter(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Find out who calls, and whether he may."""
+        entrance = request.app[_ENTRANCE]
+        if not request.path.startswith(f"{_V1}/"):
+            return await handler(request)  # the site's own pages look themselves
+        caller = _SOCKET if entrance is None else await entrance.admit(request)
+        allowed = request.app[_SCOPES].get(request.match_info.route)
+        if allowed is not None and caller.scope is not Scope.ADMIN and caller.scope not in allowed:
+            raise Forbidden(f"An API key with the scope {caller.scope} may not do this.")
+        request[_CALLER] = caller
+        return await handler(request)
+
+    async def describe(self, _: web.Request) -> web.Response:
+        """Show the OpenAPI document of all this."""
+        from otsd.server.openapi import document  # noqa: PLC0415 - few ever ask
+
+        return _json(document(self.routes))
+
+    # -- who and how -------------------------------------------------------------------------
+
+    async def session(self, request: web.Request) -> web.Response:
+        """Show who calls, and what a page needs to know once."""
+        caller, parts = request[_CALLER], self._parts
+        return _json(
+            {
+                "user": {"id": caller.user_id, "name": caller.name or caller.maker},
+                "via": caller.via,
+                "scope": caller.scope.value,
+                "can_log_out": caller.via == "home_assistant",
+                "version": __version__,
+                "title": parts.title,
+                "base_url": parts.base_url,
+                "time_zone": getattr(parts.home.zone, "key", None),
+                "home_assistant": {"configured": parts.configured(), "url": parts.browser_url},
+            }
+        )
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Stream what changes, as it changes."""
+        entrance, caller = request.app[_ENTRANCE], request[_CALLER]
+        still = _always if entrance is None else entrance.still
+        return await self._parts.live.stream(request, caller, still)
+
+    async def retry(self, _: web.Request) -> web.Response:
+        """Try to connect to Home Assistant now, also after a refusal."""
+        self._parts.home.retry()
+        return web.Response(status=204)
+
+    async def disconnect(self, _: web.Request) -> web.Response:
+        """Give up otsd's own connection that somebody granted."""
+        await self._parts.disconnect()
+        return web.Response(status=204)
+
+    async def list_services(self, _: web.Request) -> web.Response:
+        """List Home Assistant's actions, for a picker."""
+        return _json({"items": service_list(await self._parts.home.services())})
+
+    async def list_entities(self, _: web.Request) -> web.Response:
+        """List Home Assistant's entities, for a picker."""
+        return _json({"items": entity_list(await self._parts.home.states())})
 
     # -- status ------------------------------------------------------------------------------
 
@@ -149,7 +300,10 @@ class AdminApi:
         limit, cursor = _window(request)
         begin = cursor or 0
         actions = self._parts.actions.list()
-        shown = [action_json(action) for action in actions[begin : begin + limit]]
+        with_yaml = request[_CALLER].scope is Scope.ADMIN
+        shown = [
+            action_json(action, with_yaml=with_yaml) for action in actions[begin : begin + limit]
+        ]
         return _json(list_json(shown, begin + limit if begin + limit < len(actions) else None))
 
     async def create_action(self, request: web.Request) -> web.Response:
@@ -162,11 +316,13 @@ class AdminApi:
         """Say what is wrong with the YAML of an action, if anything is."""
         body = await self._read(request, ValidateAction)
         plan = ReplaceAction(title="-", yaml=body.yaml).action("-").plan
-        return _json({"valid": True, "warnings": list(await self._parts.actions.validate(plan))})
+        warnings = await self._parts.actions.validate(plan)
+        return _json(validation_json(plan, warnings, await self._states()))
 
     async def show_action(self, request: web.Request) -> web.Response:
         """Show an action."""
-        return _json(action_json(self._parts.actions.get(request.match_info["name"])))
+        action = self._parts.actions.get(request.match_info["name"])
+        return _json(action_json(action, with_yaml=request[_CALLER].scope is Scope.ADMIN))
 
     async def replace_action(self, request: web.Request) -> web.Response:
         """Create or replace an action."""
@@ -197,10 +353,17 @@ class AdminApi:
         """List tokens, newest first."""
         limit, cursor = _window(request)
         now = self._parts.now()
+        caller, words = request[_CALLER], request.rel_url.query.get("q")
+        if words is not None and len(words) > COMMENT_LENGTH:
+            raise Invalid([Fault(("q",), f"at most {COMMENT_LENGTH} characters")])
+        own = caller.key is not None and caller.scope is Scope.MINT
         page = await self._parts.store.tokens(
             now,
             state=_choice(request, "state", TokenState),
             action=request.rel_url.query.get("action"),
+            maker=caller.maker if own else None,
+            since=caller.key.created_at if own and caller.key else None,
+            words=words or None,
             limit=limit,
             cursor=cursor,
         )
@@ -209,8 +372,11 @@ class AdminApi:
     async def mint_token(self, request: web.Request) -> web.Response:
         """Mint a token; the answer carries its link."""
         body = await self._read(request, MintToken)
-        token = await self._parts.tokens.mint(body.mint(_CALLER), _request_id(request, body))
-        return self._made(token)
+        caller = request[_CALLER]
+        if caller.scope is Scope.MINT and caller.key and body.action not in caller.key.actions:
+            raise Forbidden(f"This API key makes no tokens of {body.action!r}.")
+        request_id = _request_id(request, body, caller)
+        return self._made(await self._parts.tokens.mint(body.mint(caller.maker), request_id))
 
     async def show_token(self, request: web.Request) -> web.Response:
         """Show a token."""
@@ -219,7 +385,7 @@ class AdminApi:
     async def edit_token(self, request: web.Request) -> web.Response:
         """Change a token."""
         body = await self._read(request, EditToken)
-        token = await self._parts.tokens.edit(request.match_info["id"], body.edit())
+        token = await self._parts.tokens.edit(self._token(request).id, body.edit())
         return self._shown(token)
 
     async def delete_token(self, request: web.Request) -> web.Response:
@@ -230,16 +396,19 @@ class AdminApi:
     async def change_token(self, request: web.Request) -> web.Response:
         """Revoke, pause, resume or replenish a token."""
         change = getattr(self._parts.tokens, request.match_info["verb"])
-        return self._shown(await change(request.match_info["id"]))
+        return self._shown(await change(self._token(request).id))
 
     async def rotate_token(self, request: web.Request) -> web.Response:
         """Give a token a new link."""
-        token = await self._parts.tokens.rotate(request.match_info["id"])
+        token = await self._parts.tokens.rotate(self._token(request).id)
         return _json(token_json(token, self._parts.now(), self._parts.tokens.link(token)))
 
     async def duplicate_token(self, request: web.Request) -> web.Response:
         """Mint another token of the same kind."""
-        return self._made(await self._parts.tokens.duplicate(request.match_info["id"], _CALLER))
+        like, caller = self._token(request), request[_CALLER]
+        if caller.scope is Scope.MINT and caller.key and like.action not in caller.key.actions:
+            raise Forbidden(f"This API key makes no tokens of {like.action!r}.")
+        return self._made(await self._parts.tokens.duplicate(like.id, caller.maker))
 
     async def show_link(self, request: web.Request) -> web.Response:
         """Show a token's link again."""
@@ -247,15 +416,20 @@ class AdminApi:
 
     async def show_qr(self, request: web.Request) -> web.Response:
         """Draw a token's link as a QR code."""
+        return self._drawn(request, "svg", "image/svg+xml")
+
+    async def show_qr_png(self, request: web.Request) -> web.Response:
+        """Draw a token's link as a QR code, in pixels."""
+        return self._drawn(request, "png", "image/png")
+
+    def _drawn(self, request: web.Request, kind: str, content_type: str) -> web.Response:
         import segno  # noqa: PLC0415 - most daemons never draw one
 
-        kind = request.path.rpartition(".")[2]
         picture = io.BytesIO()
         segno.make(self._parts.tokens.link(self._token(request)), error="m").save(
             picture, kind=kind, scale=8, border=4
         )
-        mime = "image/svg+xml" if kind == "svg" else "image/png"
-        return web.Response(body=picture.getvalue(), content_type=mime)
+        return web.Response(body=picture.getvalue(), content_type=content_type)
 
     # -- submissions -------------------------------------------------------------------------
 
@@ -277,7 +451,77 @@ class AdminApi:
             raise NotFound("submission", text)
         return _json(submission_json(await self._parts.tokens.refund(int(text))))
 
+    async def count_submissions(self, request: web.Request) -> web.Response:
+        """Count the submissions of each of the last days, in the house's time zone."""
+        text = request.rel_url.query.get("days", "28")
+        if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= _MOST_DAYS:
+            raise Invalid([Fault(("days",), f"a whole number from 1 to {_MOST_DAYS}")])
+        zone = self._parts.home.zone
+        today = self._parts.now().astimezone(zone).date()
+        days = [today - timedelta(days=ago) for ago in range(int(text) - 1, -1, -1)]
+        midnights = [
+            datetime.combine(day, time(), zone) for day in [*days, today + timedelta(days=1)]
+        ]
+        counted = await self._parts.store.daily(midnights)
+        return _json(
+            {
+                "items": [
+                    {
+                        "day": day.isoformat(),
+                        **{state.value: count.get(state, 0) for state in _ENDS},
+                    }
+                    for day, count in zip(days, counted, strict=True)
+                ]
+            }
+        )
+
+    async def export_submissions(self, request: web.Request) -> web.StreamResponse:
+        """Send every submission as CSV, newest first."""
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/csv; charset=utf-8",
+                "Content-Disposition": 'attachment; filename="submissions.csv"',
+                "Cache-Control": "no-store",
+            }
+        )
+        page = await self._parts.store.submissions(limit=_MOST_ITEMS)
+        await response.prepare(request)
+        await response.write(csv_line(SUBMISSION_COLUMNS))
+        while True:
+            rows = [submission_json(item) for item in page.items]
+            await response.write(
+                b"".join(csv_line([row[name] for name in SUBMISSION_COLUMNS]) for row in rows)
+            )
+            if page.next is None:
+                return response
+            page = await self._parts.store.submissions(limit=_MOST_ITEMS, cursor=page.next)
+
+    # -- keys of programs --------------------------------------------------------------------
+
+    async def list_keys(self, _: web.Request) -> web.Response:
+        """List API keys, newest first."""
+        return _json(list_json([key_json(key) for key in self._parts.keys.list()], None))
+
+    async def create_key(self, request: web.Request) -> web.Response:
+        """Make an API key; the answer is the only place where it stands."""
+        body = await self._read(request, CreateKey)
+        key, secret = await self._parts.keys.create(body.wish(), request[_CALLER].maker)
+        return _json({**key_json(key), "key": secret}, 201, f"/api/v1/api-keys/{key.id}")
+
+    async def delete_key(self, request: web.Request) -> web.Response:
+        """Revoke an API key, and end what it has open."""
+        await self._parts.keys.delete(request.match_info["id"])
+        self._parts.live.end(f"key:{request.match_info['id']}")
+        return web.Response(status=204)
+
     # -- parts -------------------------------------------------------------------------------
+
+    async def _states(self) -> Mapping[str, Mapping[str, object]]:
+        try:
+            states = await self._parts.home.states()
+        except HomeError:
+            return {}
+        return {str(state["entity_id"]): state for state in states}
 
     async def _read(self, request: web.Request, body: type[Body]) -> Body:
         text = await request.read()
@@ -286,7 +530,10 @@ class AdminApi:
         return read(body, text, self._parts.home.zone)
 
     def _token(self, request: web.Request) -> Token:
-        return self._parts.tokens.get(request.match_info["id"])
+        token = self._parts.tokens.get(request.match_info["id"])
+        if not request[_CALLER].may_see(token):
+            raise NotFound("token", token.id)
+        return token
 
     def _shown(self, token: Token) -> web.Response:
         return _json(token_json(token, self._parts.now()))
@@ -294,6 +541,15 @@ class AdminApi:
     def _made(self, token: Token) -> web.Response:
         shown = token_json(token, self._parts.now(), self._parts.tokens.link(token))
         return _json(shown, 201, f"/api/v1/tokens/{token.id}")
+
+
+_ENTRANCE: Final[web.AppKey[Entrance | None]] = web.AppKey("entrance")
+_SCOPES: Final = web.AppKey("scopes", dict)
+_CALLER: Final = web.RequestKey("caller", Caller)
+
+
+async def _always(_: web.BaseRequest) -> bool:
+    return True
 
 
 @web.middleware
@@ -355,9 +611,10 @@ def _choice(request: web.Request, name: str, kind: type[Kind]) -> Kind | None:
         raise Invalid([Fault((name,), f"one of {', '.join(kind)}")]) from error
 
 
-def _request_id(request: web.Request, body: MintToken) -> Request | None:
+def _request_id(request: web.Request, body: MintToken, caller: Caller) -> Request | None:
     if (key := request.headers.get("Idempotency-Key")) is None:
         return None
     if not REQUEST_ID.fullmatch(key):
         raise Invalid([Fault(("Idempotency-Key",), REQUEST_ID_RULE)])
-    return Request(_CALLER, key, digest(body))
+    # not its maker: a later key, or another person, may have the same name
+    return Request(caller.holder, key, digest(body))

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from otsd.core.access import (
+    AccountsUnavailable,
+    Forbidden,
+    LoginRefused,
+    LoginRequired,
+    Misdirected,
+    TooManyStreams,
+)
 from otsd.core.errors import (
     Conflict,
     HomeUnavailable,
@@ -28,6 +36,12 @@ if TYPE_CHECKING:
     from otsd.core.errors import Fault
 
 _TABLE: Sequence[tuple[type[OtsdError], int, str]] = (
+    (LoginRequired, 401, "login_required"),
+    (TooManyStreams, 429, ""),
+    (Forbidden, 403, ""),
+    (Misdirected, 421, "misdirected"),
+    (AccountsUnavailable, 503, "home_unavailable"),
+    (LoginRefused, 401, "login_refused"),
     (NotFound, 404, ""),
     (Conflict, 409, ""),
     (Invalid, 422, ""),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
+import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from otsd.core.errors import (
@@ -26,10 +29,11 @@ from otsd.core.ports import Claim, Counts, Found, Overview, Page, Queue, Tally
 from otsd.core.times import from_millis, to_millis
 from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState, TokenState
 from otsd.store import database, rows
+from otsd.store.access import SqliteAccess
 from otsd.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -57,6 +61,9 @@ _STATES: Final = {
     TokenState.SCHEDULED: f"{_NOT_ENDED} AND live AND valid_from > :now",
     TokenState.ACTIVE: f"live AND {_ACTIVE_AT.format(':now')}",
 }
+
+_LIKE: Final = "%{}%"
+_WILD: Final = re.compile(r"([!%_])")
 
 # SQLite chooses a partial index only where its condition is repeated word for word
 _OF_INDEX: Final = "state <> 'executed'"
@@ -119,6 +126,8 @@ class SqliteStore:
         self._listing = listing
         self._lister = lister
         self._writer = writer
+        self.access = SqliteAccess(reader, writer)
+        """Sessions and keys."""
         read = reader.execute(f"SELECT {rows.ACTION} FROM actions ORDER BY seq")  # noqa: S608
         self._actions: dict[str, Action] = {row[0]: rows.action(row) for row in read}
 
@@ -313,12 +322,15 @@ class SqliteStore:
     def token(self, token_id: str) -> Token | None:
         return _find_token(self._reader, token_id)
 
-    async def tokens(
+    async def tokens(  # noqa: PLR0913 - each narrows the list
         self,
         now: datetime,
         *,
         state: TokenState | None = None,
         action: str | None = None,
+        maker: str | None = None,
+        since: datetime | None = None,
+        words: str | None = None,
         limit: int = 100,
         cursor: int | None = None,
     ) -> Page[Token]:
@@ -327,12 +339,26 @@ class SqliteStore:
             conditions.append(_STATES[state])
         if action is not None:
             conditions.append("action = :action")
+        if maker is not None:
+            conditions.append("created_by = :maker AND created_by GLOB 'key:*'")
+        if since is not None:
+            conditions.append("created_at >= :since")
+        if words is not None:
+            conditions.append("(comment LIKE :words ESCAPE '!' OR id LIKE :words ESCAPE '!')")
         if cursor is not None:
             conditions.append("seq < :cursor")
         read = await self._read(
             f"SELECT {rows.TOKEN}, seq FROM tokens WHERE {' AND '.join(conditions)} "  # noqa: S608
             "ORDER BY seq DESC LIMIT :limit",
-            {"now": to_millis(now), "action": action, "cursor": cursor, "limit": limit + 1},
+            {
+                "now": to_millis(now),
+                "action": action,
+                "maker": maker,
+                "since": rows.millis(since),
+                "words": None if words is None else _LIKE.format(_WILD.sub(r"!\1", words)),
+                "cursor": cursor,
+                "limit": limit + 1,
+            },
         )
         return Page(
             [rows.token(row) for row in read[:limit]],
@@ -405,6 +431,17 @@ class SqliteStore:
         items = [rows.submission(row) for row in read[:limit]]
         return Page(items, items[-1].id if len(read) > limit else None)
 
+    async def daily(self, bounds: Sequence[datetime]) -> Sequence[Mapping[SubmissionState, int]]:
+        counted = []
+        for begin, end in pairwise(bounds):
+            read = await self._read(
+                "SELECT state, count(*) FROM submissions "
+                "WHERE started_at >= :begin AND started_at < :end GROUP BY state",
+                {"begin": to_millis(begin), "end": to_millis(end)},
+            )
+            counted.append({SubmissionState(state): count for state, count in read})
+        return counted
+
     async def refund(self, submission_id: int) -> Submission:
         def work(db: sqlite3.Connection) -> Submission:
             row = db.execute(
@@ -440,7 +477,8 @@ class SqliteStore:
         if row is None:
             return None
         submission = rows.submission(row)
-        return self._claim(submission, _token(self._reader, submission.token_id))
+        token = _find_token(self._reader, submission.token_id)
+        return None if token is None else self._claim(submission, token)
 
     # -- counting, remembering, forgetting ---------------------------------------------------
 
@@ -638,14 +676,18 @@ def _once(
     if request is None or now is None:
         return work()
     at = to_millis(now)
+    # somebody may send a code as the key of his request, and none is kept in clear
+    key = hashlib.sha256(request.key.encode()).hexdigest()
     db.execute("DELETE FROM requests WHERE created_at <= ?", (at - _REQUESTS_KEPT_MILLIS,))
     known = db.execute(
-        "SELECT digest, token_id FROM requests WHERE scope = ? AND key = ?",
-        (request.scope, request.key),
+        "SELECT digest, token_id FROM requests WHERE scope = ? AND key = ?", (request.scope, key)
     ).fetchone()
     if known is not None:
         if bytes(known[0]) != request.digest:
-            msg = f"The request {request.key!r} came before with another body."
+            msg = (
+                f"The request {request.key!r} came before with another body; "
+                "give this one an id of its own."
+            )
             raise Conflict("request_conflict", msg)
         if (token := _find_token(db, known[1])) is None:
             msg = f"The token of the request {request.key!r} was deleted since."
@@ -654,7 +696,7 @@ def _once(
     token = work()
     db.execute(
         "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)",
-        (request.scope, request.key, request.digest, token.id, at),
+        (request.scope, key, request.digest, token.id, at),
     )
     return token
 

@@ -90,9 +90,9 @@ async def test_without_a_daemon_everything_is_tried_and_nothing_is_made(
     assert not daemon.directory.exists()
 
     daemon.directory.mkdir()
-    told = await check(daemon, "--mqtt.host", "broker.local")
+    told = await check(daemon, "--mqtt.host", "127.0.0.1", "--mqtt.port", "1", status=1)
     assert "holds no database yet" in told["storage"]
-    assert "does not speak MQTT yet" in told["broker"]
+    assert told["broker"] == "failed     nothing answers at 127.0.0.1:1 (Connection refused)"
     assert list(daemon.directory.iterdir()) == []
 
     await made(daemon)

@@ -15,6 +15,8 @@ templates looked up. What changes the *process* is awaited (`start`, `stop`, `st
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 import secrets
@@ -26,6 +28,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from aiohttp import WSMsgType, web
+from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
@@ -127,6 +130,8 @@ class _Connection:
 
     def __init__(self, transport: asyncio.Transport | None, ws: web.WebSocketResponse) -> None:
         self.ws = ws
+        self.token = ""
+        self.user: Message = {}
         self.last_id = 0
         self.coalesce = False
         self.listeners: dict[int, Callable[[Event, Message], None]] = {}
@@ -170,6 +175,21 @@ class _Connection:
     def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+class _Code(NamedTuple):
+    """A code that somebody who logged in was given, and what it must be shown with."""
+
+    user_id: str
+    client_id: str
+    challenge: str
+
+
+class _Grant(NamedTuple):
+    """Whose refresh token it is, and for whom."""
+
+    user_id: str
+    client_id: str
 
 
 class _Command(NamedTuple):
@@ -222,7 +242,14 @@ class FakeHomeAssistant:
         self.events: list[Event] = []
         self.attempts = 0  # requests for a websocket
         self.auth_attempts = 0
+        self.asked_for_tokens: list[dict[str, str]] = []  # forms that came to auth/token
+        self.revoked: list[str] = []  # refresh tokens
+        self.wrong_logins = 0  # in a row, of which Home Assistant bans after a few
+        self.most_wrong_logins = 0
 
+        self._codes: dict[str, _Code] = {}
+        self._grants: dict[str, _Grant] = {}  # by refresh token
+        self._access: dict[str, str] = {}  # access token → its refresh token
         self._state = "RUNNING"
         self._states: dict[str, Message] = {}  # compressed, as in subscribe_entities
         self._responses: dict[tuple[str, str], Message] = {}
@@ -400,6 +427,58 @@ class FakeHomeAssistant:
         self.users.append(user)
         return str(user["id"])
 
+    def change_user(
+        self, user_id: str, *, admin: bool | None = None, active: bool | None = None
+    ) -> None:
+        """Promote, demote, activate or deactivate a user; websockets stay."""
+        user = next(user for user in self.users if user["id"] == user_id)
+        if admin is not None:
+            user["group_ids"] = ["system-admin" if admin else "system-users"]
+        if active is not None:
+            user["is_active"] = active
+
+    def authorize(self, url: str, user_id: str | None = None) -> str:
+        """Log a user in (the token's, if none is named) where an application sent the browser.
+
+        Returns where the browser is sent: back to the application, with a code.
+        """
+        asked = URL(url).query
+        redirect, client = URL(asked["redirect_uri"]), URL(asked["client_id"])
+        assert asked["response_type"] == "code"
+        assert asked["code_challenge_method"] == "S256"
+        if redirect.origin() != client.origin():
+            raise PermissionError("redirect_uri is not the client's")
+        code = secrets.token_hex(16)
+        self._codes[code] = _Code(
+            user_id or self.user_id, asked["client_id"], asked["code_challenge"]
+        )
+        return str(redirect.update_query(code=code, state=asked["state"]))
+
+    def access_token(self, user_id: str | None = None) -> str:
+        """Return an access token of a user, as some other program would have it."""
+        refresh = secrets.token_hex(64)
+        self._grants[refresh] = _Grant(user_id or self.user_id, "https://another.example/")
+        return self._new_access(refresh)
+
+    @property
+    def refresh_tokens(self) -> list[str]:
+        """The refresh tokens that work, oldest first."""
+        return list(self._grants)
+
+    def expire_access_tokens(self) -> None:
+        """Let half an hour go by: no access token is good any more, and websockets stay."""
+        self._access.clear()
+
+    def revoke(self, refresh: str) -> None:
+        """Remove a refresh token, what came of it, and the websockets that were opened by it."""
+        self._grants.pop(refresh, None)
+        ended = {access for access, of in self._access.items() if of == refresh}
+        for access in ended:
+            del self._access[access]
+        for connection in self._connections:
+            if connection.token in ended:
+                connection.abort()
+
     def fire(self, event_type: str, data: Message | None = None) -> None:
         """Fire an event, as some other part of Home Assistant would."""
         self._publish(Event(event_type, data or {}, self._state, _context(None)))
@@ -435,7 +514,81 @@ class FakeHomeAssistant:
             await loop.connect_accepted_socket(self._server, client, ssl=self._tls)
 
     def _accepts(self, token: object) -> bool:
-        return token == self.token and not self._refusing
+        return self._user_of(token) is not None and not self._refusing
+
+    def _user_of(self, token: object) -> Message | None:
+        """Return the active user of an access token."""
+        user_id = self.user_id
+        if token != self.token:
+            if not isinstance(token, str) or token not in self._access:
+                return None
+            user_id = self._grants[self._access[token]].user_id
+        user = next(user for user in self._all_users() if user["id"] == user_id)
+        return user if user["is_active"] else None
+
+    def _all_users(self) -> list[Message]:
+        myself = _user(self.user_id, "Test", admin=self.admin, owner=self.owner)
+        return [myself, *self.users]
+
+    def _new_access(self, refresh: str) -> str:
+        access = secrets.token_urlsafe(24)
+        self._access[access] = refresh
+        return access
+
+    def _wrong_login(self) -> None:
+        self.wrong_logins += 1
+        self.most_wrong_logins = max(self.most_wrong_logins, self.wrong_logins)
+
+    async def _auth(self, request: web.BaseRequest) -> web.Response:
+        match request.path:
+            case "/auth/authorize":
+                back = self.authorize(str(request.url))
+                return web.Response(status=302, headers={"Location": back})
+            case "/auth/token":
+                return await self._token(request)
+            case "/auth/revoke":
+                token = str((await request.post()).get("token"))
+                self.revoked.append(token)
+                self.revoke(token)
+                self._notify()
+                return web.Response()
+        return web.Response(status=404)
+
+    async def _token(self, request: web.BaseRequest) -> web.Response:
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        self.asked_for_tokens.append(form)
+        self._notify()
+        said = self._granted(form)
+        if "error" in said:
+            self._wrong_login()
+            denied = said["error"] == "access_denied"
+            return web.json_response(said, status=403 if denied else 400)
+        return web.json_response({**said, "token_type": "Bearer", "expires_in": 1800})
+
+    def _granted(self, form: Mapping[str, str]) -> dict[str, str]:
+        match form.get("grant_type"):
+            case "authorization_code":
+                code = self._codes.pop(form.get("code", ""), None)
+                digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+                challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+                client = form.get("client_id", "")
+                if code is None or (code.client_id, code.challenge) != (client, challenge):
+                    return {"error": "invalid_request", "error_description": "Invalid code"}
+                refresh = secrets.token_hex(64)
+                self._grants[refresh] = _Grant(code.user_id, client)
+            case "refresh_token":
+                refresh = form.get("refresh_token", "")
+                if refresh not in self._grants or self._refusing:
+                    return {"error": "invalid_grant"}
+                if self._grants[refresh].client_id != form.get("client_id"):
+                    return {"error": "invalid_request"}
+            case _:
+                return {"error": "unsupported_grant_type"}
+        access = self._new_access(refresh)
+        if self._user_of(access) is None:
+            return {"error": "access_denied", "error_description": "User is not active"}
+        more = {"refresh_token": refresh} if "code" in form else {}
+        return {"access_token": access, **more}
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         websocket = request.path in {
@@ -445,10 +598,12 @@ class FakeHomeAssistant:
         if websocket:
             self.attempts += 1
             self._notify()
-        elif request.path not in {"/api/", "/core/api/"}:
+        elif request.path not in {"/api/", "/core/api/"} and not request.path.startswith("/auth/"):
             return web.Response(status=404, text="404: Not Found")
         if self.handshake == "http_502":
             return web.Response(status=502, text="502: Bad Gateway")
+        if request.path.startswith("/auth/"):
+            return await self._auth(request)
         if websocket:
             return await self._websocket(request)
         if not self._accepts(request.headers.get("Authorization", "").removeprefix("Bearer ")):
@@ -483,11 +638,15 @@ class FakeHomeAssistant:
         self.auth_attempts += 1
         self._notify()
         if message.get("type") != "auth" or not self._accepts(message.get("access_token")):
+            self._wrong_login()
             error = "Invalid access token or password"
             await ws.send_json({"type": "auth_invalid", "message": error})
             if self.slow_refusal:
                 await asyncio.Event().wait()
             return
+        self.wrong_logins = 0  # a login by websocket is the one success that counts
+        connection.token = message["access_token"]
+        connection.user = self._user_of(connection.token) or {}
         self._connections.add(connection)
         try:
             await ws.send_json({"type": "auth_ok", "ha_version": self.version})
@@ -528,7 +687,7 @@ class FakeHomeAssistant:
                 return Fail("unknown_command", "Unknown command.")
             if complaint := command.complaint(message):
                 return Fail("invalid_format", complaint)
-            if command.admin and not self.is_admin:
+            if command.admin and not _is_admin(self._whose(connection)):
                 return Fail("unauthorized", "Unauthorized")
             return command.handler(self, connection, message)
 
@@ -576,21 +735,26 @@ class FakeHomeAssistant:
         mode = {"components": [], "recovery_mode": False, "safe_mode": False}
         return Succeed({"state": self._state, "version": self.version, **place, **mode})
 
-    def _current_user(self, *_: object) -> Answer:
+    def _whose(self, connection: _Connection) -> Message:
+        """Return whose websocket it is, also after its token expired."""
+        return self._user_of(connection.token) or connection.user
+
+    def _current_user(self, connection: _Connection, _: Message) -> Answer:
         credentials = [{"auth_provider_type": "homeassistant", "auth_provider_id": None}]
-        user = {"id": self.user_id, "name": "Test", "credentials": credentials, "mfa_modules": []}
-        return Succeed({**user, "is_owner": self.owner, "is_admin": self.is_admin})
+        whose = self._whose(connection)
+        user = {"id": whose["id"], "name": whose["name"], "credentials": credentials}
+        rights = {"is_owner": whose["is_owner"], "is_admin": _is_admin(whose)}
+        return Succeed({**user, "mfa_modules": [], **rights})
 
     def _list_users(self, *_: object) -> Answer:
-        myself = _user(self.user_id, "Test", admin=self.admin, owner=self.owner)
-        return Succeed([myself, *self.users])
+        return Succeed(self._all_users())
 
     def _get_states(self, *_: object) -> Answer:
         return Succeed([_full(*item) for item in self._states.items()])
 
     def _subscribe_events(self, connection: _Connection, message: Message) -> Answer:
         wanted = message.get("event_type", "*")
-        if wanted not in _EVENTS_FOR_ALL and not self.is_admin:
+        if wanted not in _EVENTS_FOR_ALL and not _is_admin(self._whose(connection)):
             return Fail("unauthorized", "Unauthorized")
 
         def listener(event: Event, _diff: Message) -> None:
@@ -754,6 +918,10 @@ def _user(
     user |= {"is_active": active, "local_only": False, "system_generated": False}
     groups = ["system-admin" if admin else "system-users"]
     return {**user, "group_ids": groups, "credentials": [{"type": "homeassistant"}]}
+
+
+def _is_admin(user: Message) -> bool:
+    return bool(user["is_owner"] or "system-admin" in user["group_ids"])
 
 
 _ENTITY_ID = re.compile(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)")

@@ -100,7 +100,7 @@ async def test_after_a_restart_it_is_used_again_within_5_s(
     home.check(home.plans[0])
     told = lines(caplog)
     assert len(told) == 3, told
-    assert "connected to Home Assistant 2025.4.4" in told[0]
+    assert "connected to Home Assistant, version 2025.4.4" in told[0]
     assert "is lost" in told[1]
     assert "is back" in told[2]
 

@@ -31,7 +31,7 @@ async def test_a_token_minted_by_mqtt_is_used_and_everybody_sees_it(otsd: Daemon
     await ear.until(
         lambda: ear.held[f"homeassistant/device/otsd_token_{token['id']}/config"] == b""
     )
-    assert ear.held[f"otsd/tokens/{token['id']}/state"] == b""
+    await ear.until(lambda: ear.held[f"otsd/tokens/{token['id']}/state"] == b"")
 
     assert await otsd.stop() == 0
     assert (await ear.message("otsd/status")).payload == b"offline"

@@ -8,6 +8,7 @@ import datetime as dt
 import ipaddress
 import os
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Sequence
@@ -94,6 +95,7 @@ class Mosquitto:
             protocol=protocol,
             identifier=identifier,
             tls_context=context,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
 
     async def __aenter__(self) -> Self:

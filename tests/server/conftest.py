@@ -36,6 +36,7 @@ from tests.conftest import Clock
 from tests.daemon import OPEN_DOOR, Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.server import wire
+from tests.server.owner import Browser, daemon_with_admin
 from tests.server.wire import Reply
 
 TITLE = "Café <Rain> & Sons"
@@ -112,6 +113,53 @@ async def house(_house: House) -> House:
     _house.home.on_validate = lambda _: None
     await _house.daemon.connected()
     return _house
+
+
+class Estate:
+    """A daemon whose admin page is open, its fake Home Assistant, and browsers as many as needed."""
+
+    def __init__(self, home: FakeHomeAssistant, daemon: Daemon, stack: AsyncExitStack) -> None:
+        self.home = home
+        self.daemon = daemon
+        self.url = daemon.admin_url
+        self._stack = stack
+
+    async def browser(self) -> Browser:
+        """Open a browser that knows nothing yet."""
+        return await self._stack.enter_async_context(Browser(self.url))
+
+    async def owner(self) -> Browser:
+        """Open a browser and log in as an administrator of its own."""
+        browser = await self.browser()
+        user = self.home.add_user(f"Owner {len(self.home.users)}", admin=True)
+        assert (await browser.log_in(self.home, user)).status == 303
+        assert await browser.is_in()
+        return browser
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def _estate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Daemon]:
+    folder = tmp_path_factory.mktemp("estate")
+    settings = {"admin.accept_home_assistant_tokens": "true", "public.title": f'"{TITLE}"'}
+    async with FakeHomeAssistant() as home:
+        home.set_state("lock.front_door", "locked", friendly_name="Front door")
+        daemon = daemon_with_admin(folder, home, token=home.token, settings=settings)
+        daemon.home = home  # type: ignore[attr-defined]
+        async with daemon:
+            await daemon.connected()
+            await daemon.action()
+            yield daemon
+            assert home.most_wrong_logins <= 2
+            assert "nobody expected" not in daemon.log
+            assert "Traceback" not in daemon.log
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def estate(_estate: Daemon) -> AsyncIterator[Estate]:
+    """Return one daemon with an admin page for all."""
+    async with AsyncExitStack() as stack:
+        await _estate.connected()
+        yield Estate(_estate.home, _estate, stack)  # type: ignore[attr-defined]
 
 
 class StubHome:

@@ -166,7 +166,13 @@ async def test_saving_an_action_refuses_what_home_assistant_refuses(house: House
         house.home.on_validate = lambda _: None
     refused(await house.admin("GET", "/actions/wrong"), 404, "unknown_action")
     good = await house.admin("POST", "/actions/validate", json={"yaml": OPEN_DOOR})
-    assert good.json == {"valid": True, "warnings": []}
+    door = {"kind": "entity_id", "id": "lock.front_door", "name": None, "state": "locked"}
+    assert good.json == {
+        "valid": True,
+        "warnings": [],
+        "services": ["lock.unlock"],
+        "targets": [door],
+    }
 
 
 async def test_what_home_assistant_does_not_have_now_is_a_warning(house: House) -> None:

@@ -102,7 +102,8 @@ def fill(directory: Path, tokens: int = 1_000_000) -> None:
         active = "live AND coalesce(valid_from <= at, 1) AND coalesce(expires_at > at, 1)"
         db.execute(
             f"INSERT INTO tallies SELECT action, count(*), sum({active}), "
-            f"sum(({active}) * (max_uses - uses_taken)), 0 FROM tokens, horizon GROUP BY action"
+            f"sum(({active}) * (max_uses - uses_taken)), 0, max(last_used_at) "
+            "FROM tokens, horizon GROUP BY action"
         )
         db.execute(trigger)
         db.execute("COMMIT")

@@ -109,6 +109,7 @@ class History(RuleBasedStateMachine):
         self.clock = Clock()
         self.links: dict[str, Link] = {}
         self.runs: dict[int, Run] = {}
+        self.last_used: dict[str, datetime] = {}  # by action, and kept when its tokens are deleted
         self.counter = 0
         self.open()
 
@@ -320,7 +321,14 @@ class History(RuleBasedStateMachine):
         if outcome.give_back and run.round == link.round:
             link.taken -= 1
             assert run.last.uses_left == link.left()
+        if not outcome.give_back:
+            self.used(run)
         assert run.last.state is outcome.state
+
+    def used(self, run: Run) -> None:
+        assert run.last
+        action, moment = self.links[run.token].action, run.last.started_at
+        self.last_used[action] = max(self.last_used.get(action, moment), moment)
 
     # -- time and power
 
@@ -342,6 +350,7 @@ class History(RuleBasedStateMachine):
         for run in left:
             run.claim, run.state = None, SubmissionState.UNCONFIRMED
             run.last = self.store.attempt(run.token, run.attempt)
+            self.used(run)
 
     # -- what must hold after every step
 
@@ -406,15 +415,16 @@ class History(RuleBasedStateMachine):
         assert counts.tokens == len(self.links)
         assert counts.submissions == len(self.runs)
 
-        def tally(links: list[Link]) -> Tally:
+        def tally(links: list[Link], used: datetime | None) -> Tally:
             active = [link for link in links if link.state(now) is TokenState.ACTIVE]
             left = [link.left() for link in active]
-            return Tally(len(active), None if None in left else sum(n or 0 for n in left))
+            return Tally(len(active), None if None in left else sum(n or 0 for n in left), used)
 
-        assert counts.total == tally(list(self.links.values()))
+        last = max(self.last_used.values(), default=None)
+        assert counts.total == tally(list(self.links.values()), last)
         for name in ACTIONS if counts.actions else ():
             ours = [link for link in self.links.values() if link.action == name]
-            assert counts.by_action[name] == tally(ours)
+            assert counts.by_action[name] == tally(ours, self.last_used.get(name))
 
 
 History.TestCase.settings = settings(

@@ -1,0 +1,209 @@
+"""Home Assistant's users: logging in with OAuth 2 and IndieAuth, and who is an administrator.
+
+The rules are Home Assistant's (https://developers.home-assistant.io/docs/auth_api): the client id
+is our URL with its trailing slash, equal byte for byte at each step; a code works once; an access
+token lives for half an hour and needs its refresh token; revoking is always answered with 200.
+
+A demoted administrator's refresh token goes on working, so being let in by Home Assistant is not
+enough: `Accounts.user` says whether he is one.
+
+Home Assistant can ban our address for ever after a few wrong codes or tokens in a row, and anybody
+who reaches the admin page can send us wrong ones. So what a stranger brings is asked about one at
+a time, and after two refusals only once our own token has been accepted, which ends the count. It
+counts logins by websocket alone (``homeassistant.components.http.ban.process_success_login``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+
+from otsd.core.access import AccountsUnavailable, LoginRefused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from yarl import URL
+
+_DEADLINE: Final = 10.0
+_GOODBYE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
+_MOST_REFUSALS: Final = 2
+_AWAY: Final = "Home Assistant cannot be reached."
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What Home Assistant gives for a code; both open it, so neither is shown."""
+
+    access: str
+    refresh: str
+
+    def __repr__(self) -> str:
+        """Show nothing."""
+        return "Grant()"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of Home Assistant."""
+
+    id: str
+    name: str
+    is_admin: bool
+
+
+class Accounts:
+    """Asks Home Assistant about its users, over connections of their own; a context manager."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
+        self,
+        *,
+        url: URL,
+        browser_url: URL,
+        client_id: str,
+        redirect_uri: str,
+        own_token: Callable[[], Awaitable[str]],
+        tls: ssl.SSLContext | bool = True,
+    ) -> None:
+        """Take where Home Assistant is for us and for browsers, and who we are to it.
+
+        ``own_token`` returns a token that was accepted, or raises `AccountsUnavailable`.
+        """
+        self._url = url
+        self._browser_url = browser_url
+        self._client_id = client_id
+        self._redirect_uri = redirect_uri
+        self._own_token = own_token
+        self._tls = tls
+        self._refusals = 0
+        self._turn = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._http = await self._stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls),
+                timeout=aiohttp.ClientTimeout(total=_DEADLINE),
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def authorize_url(self, state: str, verifier: str) -> str:
+        """Return where a browser goes to log in; PKCE by S256 (RFC 7636)."""
+        digest = hashlib.sha256(verifier.encode()).digest()
+        query = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": self._redirect_uri,
+            "state": state,
+            "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+            "code_challenge_method": "S256",
+        }
+        return str((self._browser_url / "auth/authorize").with_query(query))
+
+    async def exchange(self, code: str, verifier: str) -> Grant:
+        """Return what a code is worth; it works once. Raises as `refresh`."""
+        async with self._of_a_stranger():
+            said = await self._ask(
+                grant_type="authorization_code", code=code, code_verifier=verifier
+            )
+        if not isinstance(said.get("refresh_token"), str):
+            raise AccountsUnavailable("Home Assistant gave no refresh token.")
+        return Grant(said["access_token"], said["refresh_token"])
+
+    async def refresh(self, refresh: str) -> str:
+        """Return a new access token.
+
+        Raises:
+            LoginRefused: Home Assistant does not accept it any more.
+            AccountsUnavailable: it could not be asked.
+
+        """
+        said = await self._ask(grant_type="refresh_token", refresh_token=refresh)
+        return str(said["access_token"])
+
+    async def revoke(self, refresh: str) -> None:
+        """Give a refresh token up, with everything that was opened by it, if that can be said."""
+        try:
+            async with self._http.post(
+                self._url / "auth/revoke", data={"token": refresh}
+            ) as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise AccountsUnavailable(_AWAY) from error
+
+    async def user(self, access: str) -> User:
+        """Return whose access token this is; raises as `refresh`."""
+        scheme = "wss" if self._url.scheme == "https" else "ws"
+        url = (self._url / "api/websocket").with_scheme(scheme)
+        try:
+            async with (
+                asyncio.timeout(_DEADLINE),
+                self._http.ws_connect(url, timeout=_GOODBYE) as websocket,
+            ):
+                await websocket.receive_json()
+                await websocket.send_json({"type": "auth", "access_token": access})
+                if (await websocket.receive_json())["type"] != "auth_ok":
+                    raise LoginRefused("Home Assistant does not accept this token.")
+                self._refusals = 0
+                await websocket.send_json({"id": 1, "type": "auth/current_user"})
+                said = (await websocket.receive_json())["result"]
+                return User(str(said["id"]), str(said.get("name") or ""), said["is_admin"] is True)
+        # of another form than Home Assistant's, an answer raises one of the last three
+        except (aiohttp.ClientError, TimeoutError, TypeError, ValueError, LookupError) as error:
+            raise AccountsUnavailable(_AWAY) from error
+
+    async def user_of_stranger(self, access: str) -> User:
+        """Return whose access token this is that anybody may have sent; raises as `refresh`."""
+        async with self._of_a_stranger():
+            return await self.user(access)
+
+    @asynccontextmanager
+    async def _of_a_stranger(self) -> AsyncIterator[None]:
+        """Let a question be asked whose answer counts against us when it is no."""
+        async with self._turn:
+            if self._refusals >= _MOST_REFUSALS:
+                try:
+                    await self.user(await self._own_token())
+                except (AccountsUnavailable, LoginRefused) as error:
+                    raise AccountsUnavailable(
+                        "Too many wrong logins came here, and Home Assistant, which could ban otsd "
+                        "for them, is asked no more until otsd itself is connected. If it cannot "
+                        "be, start it again."
+                    ) from error
+            try:
+                yield
+            except LoginRefused:
+                self._refusals += 1
+                raise
+
+    async def _ask(self, **form: str) -> dict[str, Any]:
+        form["client_id"] = self._client_id
+        try:
+            async with self._http.post(self._url / "auth/token", data=form) as response:
+                status = response.status
+                text = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise AccountsUnavailable(_AWAY) from error
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = None
+        refused = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if status in refused and isinstance(said, dict) and "error" in said:
+            raise LoginRefused(str(said.get("error_description") or said["error"])[:200])
+        if status != HTTPStatus.OK or not isinstance(said, dict) or "access_token" not in said:
+            raise AccountsUnavailable(f"Home Assistant answers with HTTP {status}.")
+        return said

@@ -1,0 +1,1 @@
+"""Diary: a calendar that needs nothing from elsewhere."""

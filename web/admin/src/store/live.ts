@@ -1,0 +1,138 @@
+/** What the daemon is and does right now: its session, its status and the stream of changes. */
+
+import type { ReactiveController, ReactiveControllerHost } from "lit";
+import { api, Away, ROOT } from "../api";
+import type { Change, Session, Status } from "../types";
+
+export const KINDS = ["token", "action", "submission", "connection"] as const;
+export type Kind = (typeof KINDS)[number];
+
+const LONGEST_DELAY = 4000;
+const STATUS_AT_MOST_EVERY = 1000;
+const LONG_HIDDEN = 20_000;
+
+/**
+ * Fires an event named by its kind for each change (`detail` is the `Change`), `"now"` when the
+ * session, the status or `isAway` changed, and `"again"` when changes may have been missed.
+ */
+class Live extends EventTarget {
+  session: Session | null = null;
+  status: Status | null = null;
+  /** Whether the daemon does not answer. */
+  isAway = false;
+
+  private source: EventSource | null = null;
+  private delay = 500;
+  private retry = 0;
+  private wasOpen = false;
+  private asking: Promise<void> | null = null;
+  private hiddenAt = 0;
+
+  /** Begin to follow the daemon, for as long as the page lives. */
+  start(): void {
+    this.listen();
+    void this.refresh();
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.hiddenAt = Date.now();
+      // a phone that slept may hold a connection that is dead
+      else if (Date.now() - this.hiddenAt > LONG_HIDDEN) this.listen();
+    });
+    addEventListener("online", () => this.listen());
+  }
+
+  /** Ask for the status, and for the session where it is missing. */
+  async refresh(): Promise<void> {
+    try {
+      this.session ??= await api.session();
+    } catch (error) {
+      if (error instanceof Away) return this.set({ isAway: true });
+    }
+    try {
+      this.set({ status: await api.status(), isAway: false });
+    } catch (error) {
+      if (error instanceof Away) this.set({ isAway: true });
+    }
+  }
+
+  private listen(): void {
+    clearTimeout(this.retry);
+    this.source?.close();
+    const source = (this.source = new EventSource(`${ROOT}/events`));
+    source.onopen = () => {
+      this.delay = 500;
+      if (this.wasOpen) this.dispatchEvent(new Event("again"));
+      this.wasOpen = true;
+      void this.refresh();
+    };
+    source.onerror = () => {
+      // the browser would wait as long as it likes, and after a refusal for ever
+      source.close();
+      this.retry = window.setTimeout(() => this.listen(), this.delay);
+      this.delay = Math.min(this.delay * 2, LONGEST_DELAY);
+      void this.refresh();
+    };
+    for (const kind of KINDS) {
+      source.addEventListener(kind, (event: MessageEvent<string>) => {
+        this.dispatchEvent(new CustomEvent(kind, { detail: JSON.parse(event.data) }));
+        this.refreshSoon();
+      });
+    }
+  }
+
+  private refreshSoon(): void {
+    this.asking ??= new Promise((done) => setTimeout(done, STATUS_AT_MOST_EVERY)).then(() => {
+      this.asking = null;
+      return this.refresh();
+    });
+  }
+
+  private set(what: Partial<Pick<Live, "status" | "isAway">>): void {
+    Object.assign(this, what);
+    this.dispatchEvent(new Event("now"));
+  }
+}
+
+export const live = new Live();
+
+/** Renders its host again when the session, the status or the daemon's presence changed. */
+export class Watching implements ReactiveController {
+  constructor(private readonly host: ReactiveControllerHost) {
+    host.addController(this);
+  }
+
+  hostConnected(): void {
+    live.addEventListener("now", this.update);
+  }
+
+  hostDisconnected(): void {
+    live.removeEventListener("now", this.update);
+  }
+
+  private readonly update = (): void => this.host.requestUpdate();
+}
+
+/** Calls back for each change of a kind, and for `"again"`, while its host is in the page. */
+export class Following<Item> implements ReactiveController {
+  constructor(
+    host: ReactiveControllerHost,
+    private readonly kind: Kind,
+    private readonly changed: (change: Change<Item>) => void,
+    private readonly missed: () => void,
+  ) {
+    host.addController(this);
+  }
+
+  hostConnected(): void {
+    live.addEventListener(this.kind, this.hear);
+    live.addEventListener("again", this.missed);
+  }
+
+  hostDisconnected(): void {
+    live.removeEventListener(this.kind, this.hear);
+    live.removeEventListener("again", this.missed);
+  }
+
+  private readonly hear = (event: Event): void => {
+    this.changed((event as CustomEvent<Change<Item>>).detail);
+  };
+}

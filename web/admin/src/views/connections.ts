@@ -1,0 +1,267 @@
+import { mdiBellAlertOutline, mdiHomeAssistant, mdiTransitConnectionVariant } from "@mdi/js";
+import { css, html, LitElement, nothing } from "lit";
+import { customElement, state } from "lit/decorators.js";
+import { api } from "../api";
+import { live, Watching } from "../store/live";
+import type { Connection, Session, Status } from "../types";
+import { confirm } from "../ui/confirm";
+import "../ui/icon";
+import "../ui/state";
+import { styles } from "../ui/styles";
+import "../ui/time";
+import { toast, toastError } from "../ui/toast";
+import { adviceForHome, adviceForMqtt } from "./connections/advice";
+import "./connections/api-keys";
+
+const STATES: Record<Connection["state"], string> = {
+  connected: "Connected",
+  connecting: "Away",
+  refused: "Does not let otsd in",
+  off: "Not connected",
+};
+
+/** What otsd is connected to, how, and what to do where it is not; the keys of programs. */
+@customElement("otsd-connections")
+export class ConnectionsView extends LitElement {
+  static override styles = [
+    styles,
+    css`
+      .cards {
+        align-items: start;
+      }
+      @media (min-width: 1180px) {
+        .cards {
+          grid-template-columns: 1fr 1fr;
+        }
+        .cards > .wide {
+          grid-column: 1 / -1;
+        }
+      }
+      .title {
+        display: flex;
+        align-items: center;
+        gap: 0.75rem;
+        margin-block-end: 0.75rem;
+      }
+      .title h2 {
+        flex: 1;
+      }
+      .title > otsd-icon {
+        color: var(--otsd-accent);
+      }
+      .said + .said,
+      .facts + .said,
+      .advice {
+        margin-block-start: 0.75rem;
+      }
+      .buttons {
+        margin-block-start: 1rem;
+      }
+      .first-upper::first-letter {
+        text-transform: uppercase;
+      }
+    `,
+  ];
+
+  @state() private isTrying = false;
+
+  constructor() {
+    super();
+    new Watching(this);
+  }
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    void live.refresh();
+  }
+
+  private async retry(): Promise<void> {
+    this.isTrying = true;
+    try {
+      await api.retryHome();
+      await live.refresh();
+    } catch (error) {
+      toastError(error);
+    }
+    this.isTrying = false;
+  }
+
+  private async disconnect(): Promise<void> {
+    const isMeant = await confirm({
+      title: "Disconnect otsd from Home Assistant?",
+      text: "No link does anything until otsd is connected again. Nothing else is lost.",
+      yes: "Disconnect",
+      danger: true,
+    });
+    if (!isMeant) return;
+    try {
+      await api.disconnectHome();
+      toast("otsd is disconnected from Home Assistant.");
+      await live.refresh();
+    } catch (error) {
+      toastError(error);
+    }
+  }
+
+  protected override render() {
+    const { status } = live;
+    return html`
+      <div class="head"><h1>Connections</h1></div>
+      ${
+        status
+          ? html`<div class="cards">
+              ${this.renderHome(status.home_assistant)}
+              ${this.renderConnection("MQTT", mdiTransitConnectionVariant, status.mqtt, {
+                advice: adviceForMqtt(status.mqtt),
+              })}
+              ${this.renderWaiting(status)}
+            </div>`
+          : nothing
+      }
+      <otsd-api-keys></otsd-api-keys>
+    `;
+  }
+
+  private renderHome(connection: Connection) {
+    const { home_assistant: home } = live.session ?? {};
+    const canConnect = home?.configured === "none" || home?.configured === "login";
+    const isOn = connection.state === "connected";
+    const connect = canConnect && (!isOn || connection.error);
+    return this.renderConnection("Home Assistant", mdiHomeAssistant, connection, {
+      advice: adviceForHome(connection, home?.configured),
+      facts: home ? this.renderHow(home) : nothing,
+      buttons: html`
+        ${
+          connect
+            ? html`<wa-button variant="brand" href="./connect"
+                >${home.configured === "none" ? "Connect" : "Connect again"}</wa-button
+              >`
+            : nothing
+        }
+        ${
+          connection.state === "connecting" || connection.state === "refused"
+            ? html`<wa-button appearance="outlined" ?loading=${this.isTrying} @click=${this.retry}
+                >Try again now</wa-button
+              >`
+            : nothing
+        }
+        ${
+          home?.configured === "login"
+            ? html`<wa-button appearance="plain" @click=${this.disconnect}>Disconnect</wa-button>`
+            : nothing
+        }
+      `,
+    });
+  }
+
+  private renderHow({ configured, url }: Session["home_assistant"]) {
+    const how = {
+      token: "with the access token of the configuration",
+      supervisor: "as an add-on",
+      login: "with a key that an administrator granted",
+      none: "",
+    }[configured];
+    return html`
+      <dt>Address</dt>
+      <dd>${/^https?:/.test(url) ? html`<a href=${url} rel="noreferrer">${url}</a>` : url}</dd>
+      ${
+        how
+          ? html`<dt>How</dt>
+              <dd>${how}</dd>`
+          : nothing
+      }
+    `;
+  }
+
+  private renderConnection(
+    title: string,
+    icon: string,
+    connection: Connection,
+    { advice, facts = nothing, buttons = nothing }: Parts,
+  ) {
+    const { state, since, version, error } = connection;
+    return html`<section class="card" aria-label=${title}>
+      <div class="title">
+        <otsd-icon .path=${icon}></otsd-icon>
+        <h2>${title}</h2>
+        <otsd-state .state=${state}></otsd-state>
+      </div>
+      <dl class="facts">
+        ${
+          since
+            ? html`<dt>${STATES[state]}</dt>
+                <dd>since <otsd-time .at=${since} exact></otsd-time></dd>`
+            : nothing
+        }
+        ${
+          version
+            ? html`<dt>Version</dt>
+                <dd>${version}</dd>`
+            : nothing
+        }
+        ${facts}
+      </dl>
+      <div role="status">
+        ${error && state !== "off" ? html`<p class="said bad first-upper">${sentence(error)}</p>` : nothing}
+        ${advice ? html`<p class="advice">${advice}</p>` : nothing}
+      </div>
+      <div class="buttons">${buttons}</div>
+    </section>`;
+  }
+
+  private renderWaiting({ event_error, notification_error, counts }: Status) {
+    const waiting = [
+      counts.waiting_events
+        ? `${several(counts.waiting_events, "event waits", "events wait")} for Home Assistant, and none is lost.`
+        : "",
+      counts.waiting_notifications
+        ? `${several(counts.waiting_notifications, "notification waits", "notifications wait")} to be sent.`
+        : "",
+    ].filter(Boolean);
+    if (!waiting.length && !event_error && !notification_error) return nothing;
+    return html`<section class="card wide" aria-label="Events and notifications">
+      <div class="title">
+        <otsd-icon .path=${mdiBellAlertOutline}></otsd-icon>
+        <h2>Events and notifications</h2>
+      </div>
+      ${waiting.map((text) => html`<p class="said">${text}</p>`)}
+      ${
+        event_error
+          ? html`<p class="said bad">Home Assistant refuses events: ${sentence(event_error)}</p>
+              <p class="advice">Connect otsd as an administrator; then they are delivered.</p>`
+          : nothing
+      }
+      ${
+        notification_error
+          ? html`<p class="said bad">
+                The last notification was not sent: ${sentence(notification_error)}
+              </p>
+              <p class="advice">
+                See whether the notify action in the configuration is right (notifications.target).
+              </p>`
+          : nothing
+      }
+    </section>`;
+  }
+}
+
+interface Parts {
+  advice: string | null;
+  facts?: unknown;
+  buttons?: unknown;
+}
+
+/** Errors are told without a full stop. */
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+function several(count: number, one: string, more: string): string {
+  return `${count} ${count === 1 ? one : more}`;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "otsd-connections": ConnectionsView;
+  }
+}

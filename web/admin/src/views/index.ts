@@ -1,0 +1,54 @@
+/** The views, in the order of the navigation. Each gets what the route names as `selected`. */
+
+import {
+  mdiFlash,
+  mdiFlashOutline,
+  mdiHistory,
+  mdiLanConnect,
+  mdiTicketConfirmation,
+  mdiTicketConfirmationOutline,
+} from "@mdi/js";
+import { html, type TemplateResult } from "lit";
+import type { ViewName } from "../router";
+import "./actions";
+import "./activity";
+import "./connections";
+import { isBeginning } from "./first-steps";
+import "./tokens";
+
+interface View {
+  title: string;
+  icon: string;
+  iconWhenShown: string;
+  render: (selected: string | null) => TemplateResult;
+}
+
+export const views: Record<ViewName, View> = {
+  tokens: {
+    title: "Tokens",
+    icon: mdiTicketConfirmationOutline,
+    iconWhenShown: mdiTicketConfirmation,
+    render: (selected) =>
+      selected === null && isBeginning()
+        ? html`<otsd-welcome></otsd-welcome>`
+        : html`<otsd-tokens .selected=${selected}></otsd-tokens>`,
+  },
+  actions: {
+    title: "Actions",
+    icon: mdiFlashOutline,
+    iconWhenShown: mdiFlash,
+    render: (selected) => html`<otsd-actions .selected=${selected}></otsd-actions>`,
+  },
+  activity: {
+    title: "Activity",
+    icon: mdiHistory,
+    iconWhenShown: mdiHistory,
+    render: () => html`<otsd-activity></otsd-activity>`,
+  },
+  connections: {
+    title: "Connections",
+    icon: mdiLanConnect,
+    iconWhenShown: mdiLanConnect,
+    render: () => html`<otsd-connections></otsd-connections>`,
+  },
+};
