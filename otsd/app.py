@@ -261,7 +261,12 @@ async def _run(settings: Settings) -> None:
                 _ADMIN_LIMITS,
             )
         )
-        _log.info("the admin page is on %s port %d", settings.admin.host, admin_port)
+        _log.info(
+            "the admin page is on %s port %d; your browser finds it at %s",
+            settings.admin.host,
+            admin_port,
+            settings.admin.base_url,
+        )
         await stop.wait()
         _log.info("stopping")
         live.close()

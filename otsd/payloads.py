@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from operator import itemgetter
@@ -27,13 +27,14 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from otsd import actionfile
 from otsd.core.access import KEY_NAME_LENGTH, ApiKey, Scope
-from otsd.core.actions import NAME, Action, Defaults, Plan, Reach
+from otsd.core.actions import NAME, TITLE_LENGTH, Action, Defaults, Plan, Reach
 from otsd.core.errors import Fault, Invalid
 from otsd.core.keys import KeyWish
 from otsd.core.manage import UNSET, Edit, Mint
@@ -89,20 +90,91 @@ def _scope(value: object) -> object:
         raise ValueError(f"a scope is one of {', '.join(Scope)}") from error
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Title = Annotated[str, AfterValidator(actionfile.check_title)]
+# Patterns for the API's document, which other programs read: what they cannot say, such as that a
+# time is past, the validators beside them refuse as well.
+_LETTER: Final = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]"
+_ANY_TEXT: Final = f"^{_LETTER}*$"
+_SOME_TEXT: Final = rf"^{_LETTER}*[^\s\u0000-\u001f\u007f-\u009f]{_LETTER}*$"
+_A_TIME: Final = (
+    r"^\s*(?:19[7-9][0-9]|[2-8][0-9]{3})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]{1,6})?)?"
+    r"(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?\s*$"
+)
+_A_LENGTH: Final = r"^\s*(?:[0-9]{1,9}[dhms]){1,4}\s*$"
+
+
+def _described(**schema: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **schema}, mode="validation")
+
+
+def _or_null(**schema: object) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"anyOf": [{"type": "string", **schema}, {"type": "null"}]}, mode="validation"
+    )
+
+
+Name = Annotated[
+    str,
+    AfterValidator(_name),
+    _described(pattern=f"^{NAME.pattern}$", examples=["open-door"]),
+]
+Title = Annotated[
+    str,
+    AfterValidator(actionfile.check_title),
+    _described(
+        minLength=1, maxLength=TITLE_LENGTH, pattern=_SOME_TEXT, examples=["Open the front door"]
+    ),
+]
 Comment = Annotated[
-    str, StringConstraints(max_length=COMMENT_LENGTH), AfterValidator(actionfile.check_text)
+    str,
+    StringConstraints(max_length=COMMENT_LENGTH),
+    AfterValidator(actionfile.check_text),
+    _described(maxLength=COMMENT_LENGTH, pattern=_ANY_TEXT, examples=["Plumber"]),
+]
+Yaml = Annotated[
+    str,
+    _described(
+        description="What Home Assistant's Developer Tools show; up to 64 kB.",
+        examples=["action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n"],
+    ),
 ]
 Uses = Annotated[int, Field(ge=1, le=MOST_USES)]
-Instant = Annotated[datetime | None, PlainValidator(_instant, json_schema_input_type=str | None)]
+Instant = Annotated[
+    datetime | None,
+    PlainValidator(_instant),
+    _or_null(
+        pattern=_A_TIME,
+        examples=["2126-12-01T18:00:00+00:00"],
+        description="ISO 8601; without a zone it is in Home Assistant's.",
+    ),
+]
 KeyName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=KEY_NAME_LENGTH, pattern=r"\S"),
     AfterValidator(actionfile.check_text),
+    _described(minLength=1, maxLength=KEY_NAME_LENGTH, pattern=_SOME_TEXT, examples=["calendar"]),
 ]
 RequestId = Annotated[str, AfterValidator(_request_id)]
-Length = Annotated[timedelta | None, PlainValidator(_length, json_schema_input_type=str | None)]
+Length = Annotated[
+    timedelta | None,
+    PlainValidator(_length),
+    _or_null(
+        pattern=_A_LENGTH,
+        examples=["1h30m"],
+        description="Such as 90s, 15m, 2h, 7d or 1h30m.",
+    ),
+]
+
+
+def _absent_is_not_null(schema: dict[str, Any]) -> None:
+    # what is absent has a meaning of its own: programs that fill in defaults must not send null
+    for value in schema["properties"].values():
+        value.pop("default", None)
+
+
+def _one_end(schema: dict[str, Any]) -> None:
+    _absent_is_not_null(schema)
+    schema["not"] = {"required": ["expires_at", "expires_in"]}
 
 
 class _Body(BaseModel):
@@ -122,7 +194,7 @@ class ReplaceAction(_Body):
     """An action without its name, which stands in the path."""
 
     title: Title
-    yaml: str
+    yaml: Yaml
     defaults: DefaultsBody = DefaultsBody()
 
     def action(self, name: str) -> Action:
@@ -144,11 +216,13 @@ class CreateAction(ReplaceAction):
 class ValidateAction(_Body):
     """YAML of which Home Assistant's opinion is wanted."""
 
-    yaml: str
+    yaml: Yaml
 
 
 class MintToken(_Body):
-    """A new token; what is absent comes from the action's defaults."""
+    """A new token; uses and end, where absent, are the action's defaults; null is without."""
+
+    model_config = ConfigDict(json_schema_extra=_one_end)
 
     action: Name
     max_uses: Uses | None = None
@@ -159,7 +233,7 @@ class MintToken(_Body):
     device: bool | None = None
 
     @model_validator(mode="after")
-    def _one_end(self) -> MintToken:
+    def _check_end(self) -> MintToken:
         if {"expires_at", "expires_in"} <= self.model_fields_set:
             msg = "give expires_at or expires_in, not both"
             raise ValueError(msg)
@@ -225,7 +299,9 @@ class CreateKey(_Body):
 
 
 class EditToken(_Body):
-    """What is to change of a token."""
+    """What is to change of a token; what is absent stays."""
+
+    model_config = ConfigDict(json_schema_extra=_absent_is_not_null)
 
     comment: Comment = ""
     max_uses: Uses | None = None
@@ -394,7 +470,7 @@ def validation_json(
             {
                 "kind": target.reach.value,
                 "id": target.id,
-                "name": attributes(target.id).get("friendly_name"),
+                "name": _words(attributes(target.id).get("friendly_name")),
                 "state": states.get(target.id, {}).get("state"),
             }
             for target in {(each.reach, each.id): each for each in plan.targets}.values()
@@ -408,12 +484,12 @@ def service_list(services: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
     return [
         {
             "name": f"{domain}.{name}",
-            "title": service.get("name") or None,
-            "description": service.get("description") or None,
+            "title": _words(service.get("name")),
+            "description": _words(service.get("description")),
             "fields": [
                 {
                     "name": field,
-                    "description": about.get("description") or None,
+                    "description": _words(about.get("description")),
                     "required": bool(about.get("required")),
                     "example": about.get("example"),
                 }
@@ -427,11 +503,17 @@ def service_list(services: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
 
 
 def _fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, about in fields.items():
+    for name, given in fields.items():
+        about = given or {}  # an integration may say nothing of a field
         if isinstance(about.get("fields"), dict):  # a section, which has fields of its own
             yield from _fields(about["fields"])
         else:
             yield name, about
+
+
+def _words(value: object) -> str | None:
+    # integrations, and owners in their customizations, may give a number
+    return None if value is None or value == "" else str(value)
 
 
 def entity_list(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -440,7 +522,7 @@ def entity_list(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         (
             {
                 "entity_id": state["entity_id"],
-                "name": (state.get("attributes") or {}).get("friendly_name"),
+                "name": _words((state.get("attributes") or {}).get("friendly_name")),
                 "state": state["state"],
             }
             for state in states
@@ -464,20 +546,23 @@ SUBMISSION_COLUMNS: Final = (
     "user_agent",
     "context_id",
 )
-_RUN_BY_SPREADSHEETS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What makes a cell a formula, also as a wide letter and after blanks (OWASP, "CSV Injection").
+# Also after what separates cells elsewhere: where the comma is decimal, spreadsheets open a file
+# of commas at its semicolons.
+_RUN_BY_SPREADSHEETS: Final = re.compile(
+    r"""((?:^|[;\t\r\n])[\s"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"""
+)
 
 
-def csv_line(cells: Sequence[object]) -> bytes:
-    """Write a row of CSV (RFC 4180); a cell that a spreadsheet would run is text in it."""
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Write rows of CSV (RFC 4180); what a spreadsheet would run has an apostrophe before it."""
     written = io.StringIO()
-    csv.writer(written).writerow([_defused(cell) for cell in cells])
+    csv.writer(written).writerows([_defused(cell) for cell in row] for row in rows)
     return written.getvalue().encode()
 
 
 def _defused(cell: object) -> object:
-    if isinstance(cell, str) and cell.startswith(_RUN_BY_SPREADSHEETS):
-        return f"'{cell}"
-    return cell
+    return _RUN_BY_SPREADSHEETS.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def list_json(items: Sequence[Mapping[str, Any]], after: int | None) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _parts(context: Context, settings: Settings) -> Iterator[Finding]:
     try:
         status = _settled(daemon)
     except NoDaemon:
-        yield asyncio.run(_storage(directory))
+        yield _storage(directory)
         yield asyncio.run(_home(settings))
         yield asyncio.run(_broker(settings))
     except (NoReply, Problem) as error:
@@ -125,9 +125,8 @@ def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
 # -- without a daemon ------------------------------------------------------------------------
 
 
-async def _storage(directory: Path) -> Finding:
+def _storage(directory: Path) -> Finding:
     from otsd.store import database, key  # noqa: PLC0415 - only without a daemon
-    from otsd.store.store import opened  # noqa: PLC0415
 
     try:
         if directory.is_dir() and not (directory / database.NAME).exists():
@@ -135,8 +134,13 @@ async def _storage(directory: Path) -> Finding:
             return _to_be_made(directory, f"{directory} holds no database yet; it will be made")
         if not directory.exists():
             return _to_be_made(directory, f"{directory} does not exist yet; it will be made")
-        async with opened(directory):
-            return Finding(_STORAGE, Verdict.OK, str(directory))
+        with database.held(directory):
+            steps = database.schemas()
+            version, newest = database.look(directory, steps), steps[-1].version
+        if version < newest:
+            words = f"{directory}, of an older otsd; it is upgraded at the start, and a copy kept"
+            return Finding(_STORAGE, Verdict.OK, words)
+        return Finding(_STORAGE, Verdict.OK, str(directory))
     except OSError as error:
         words = f"The storage directory {directory} cannot be used: {error.strerror}."
         return Finding(_STORAGE, Verdict.FAILED, words)

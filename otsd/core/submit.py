@@ -338,10 +338,12 @@ class Submissions:
                     )
                     attempted.finish(_as_it_will_be(claim.submission, outcome, finished_at))
                 await asyncio.sleep(_SETTLE_AGAIN_AFTER)
-            except Exception:
-                if outcome == _IN_DOUBT:
-                    raise  # nothing simpler can be written
+            except Exception:  # noqa: BLE001 - it stays with this one submission
                 _log.exception("submission %d could not be written down", claim.submission.id)
+                if outcome == _IN_DOUBT:
+                    # nothing simpler can be written; the next start settles it as unconfirmed
+                    attempted.finish(_as_it_will_be(claim.submission, outcome, finished_at))
+                    return
                 outcome = _IN_DOUBT
             else:
                 break

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 from otsd.core.tokens import SubmissionState, TokenState
@@ -24,6 +25,13 @@ OUTCOMES: Final = [state.value for state in SubmissionState if state is not Subm
 _DIAGNOSTIC: Final = "diagnostic"
 _CONFIG: Final = "config"
 _NAME_LENGTH: Final = 200
+# Home Assistant makes the ids of entities of the names, in Latin letters: one that would be longer
+# than 255 it cuts, which makes ids that it then refuses. Letters become longer there: щ is
+# shch, and each syllable or word that is written as one sign stands alone, as shuang_ does.
+_ASCII: Final = 0x80
+_HANGUL: Final = 0x1100
+_OF_AN_ALPHABET: Final = 4
+_OF_OTHERS: Final = 8
 # the classes of https://www.unicode.org/reports/tr9/#Explicit_Directional_Formatting_Characters
 # but for the marks, which reach no further than their neighbours
 _TURNS: Final = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -235,7 +243,15 @@ def name_of(text: str) -> str:
         if unicodedata.bidirectional(each) not in _TURNS
     )
     line = " ".join(spaced.split())
-    return line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 1]}…"
+    lengths = accumulate(map(_length_in_an_id, line))
+    fitting = sum(length <= _NAME_LENGTH for length in lengths)
+    return line if fitting == len(line) else f"{line[: fitting - 1]}…"
+
+
+def _length_in_an_id(letter: str) -> int:
+    if ord(letter) < _ASCII:
+        return 1
+    return _OF_AN_ALPHABET if ord(letter) < _HANGUL else _OF_OTHERS
 
 
 def _sensor(name: str, icon: str, topic: str, key: str) -> Component:

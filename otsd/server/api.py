@@ -13,13 +13,15 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 
 from otsd import __version__
 from otsd.core.access import Caller, Forbidden, Scope
-from otsd.core.errors import Fault, HomeError, Invalid, NotFound, OtsdError
+from otsd.core.errors import Fault, HomeError, Invalid, NotFound, OtsdError, StorageUnavailable
 from otsd.core.ports import ConnectionStatus, Request
 from otsd.core.tokens import COMMENT_LENGTH, SubmissionState, TokenState
 from otsd.payloads import (
@@ -36,7 +38,7 @@ from otsd.payloads import (
     action_json,
     check_name,
     connection_json,
-    csv_line,
+    csv_lines,
     digest,
     entity_list,
     key_json,
@@ -67,12 +69,15 @@ if TYPE_CHECKING:
 
     Kind = TypeVar("Kind", bound=StrEnum)
     Body = TypeVar("Body", bound=BaseModel)
+    Item = TypeVar("Item")
 
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
-_MOST_ITEMS: Final = 500
-_SOME_ITEMS: Final = 100
-_MOST_DAYS: Final = 400
+MOST_ITEMS: Final = 500
+SOME_ITEMS: Final = 100
+MOST_DAYS: Final = 400
+_SHOWN: Final = 64  # letters of a name that is none
 _ENDS: Final = (SubmissionState.EXECUTED, SubmissionState.FAILED, SubmissionState.UNCONFIRMED)
+_CELLS: Final = itemgetter(*SUBMISSION_COLUMNS)
 _SOCKET: Final = Caller("cli", "socket", "socket")
 _V1: Final = "/api/v1"
 
@@ -103,7 +108,8 @@ class Route:
     """One operation: its handler, and what the OpenAPI document says of it.
 
     ``scopes`` are those of keys that may call it beside ``admin``. ``answer`` names a model of
-    ``otsd.server.shapes``, which is slow to load and of use to the document alone.
+    ``otsd.server.shapes``, which is slow to load and of use to the document alone. ``fails`` are
+    the statuses of its problems, beside those that every operation has.
     """
 
     method: str
@@ -114,6 +120,7 @@ class Route:
     answer: str | None = None
     kind: str | None = None
     statuses: tuple[int, ...] = (200,)
+    fails: tuple[int, ...] = ()
     query: tuple[str, ...] = ()
     states: type[StrEnum] | None = None
     repeatable: bool = False
@@ -126,46 +133,58 @@ class AdminApi:
         """Take the parts."""
         self._parts = parts
 
-    @property
+    @cached_property
     def routes(self) -> Sequence[Route]:
         """Every operation there is; paths are below ``/api/v1``."""
         read = frozenset({Scope.READ})
         mint = frozenset({Scope.MINT})
         both = read | mint
         page = ("limit", "cursor")
-        change = "/tokens/{id}/{verb:revoke|pause|resume|replenish}"
         # fmt: off
         return [
             Route("GET", "/session", self.session, both, answer="Session"),
             Route("GET", "/status", self.status, read, answer="Status"),
-            Route("GET", "/events", self.events, read, kind="text/event-stream"),
+            Route("GET", "/events", self.events, read, kind="text/event-stream", fails=(429,)),
             Route("GET", "/actions", self.list_actions, read,
                   answer="Listing[ListedAction]", query=page),
             Route("POST", "/actions", self.create_action,
-                  body=CreateAction, answer="SavedAction", statuses=(201,)),
+                  body=CreateAction, answer="SavedAction", statuses=(201,), fails=(409,)),
             Route("POST", "/actions/validate", self.validate_action,
                   body=ValidateAction, answer="Validation"),
-            Route("GET", "/actions/{name}", self.show_action, read, answer="ListedAction"),
+            Route("GET", "/actions/{name}", self.show_action, read,
+                  answer="ListedAction", fails=(404,)),
             Route("PUT", "/actions/{name}", self.replace_action,
                   body=ReplaceAction, answer="SavedAction", statuses=(200, 201)),
             Route("DELETE", "/actions/{name}", self.delete_action,
-                  statuses=(204,), query=("force",)),
-            Route("POST", "/actions/{name}/run", self.run_action, answer="Ran"),
+                  statuses=(204,), fails=(404, 409), query=("force",)),
+            Route("POST", "/actions/{name}/run", self.run_action,
+                  answer="Ran", fails=(404, 502, 504)),
             Route("GET", "/tokens", self.list_tokens, both, answer="Listing[ListedToken]",
                   query=("state", "action", "q", *page), states=TokenState),
             Route("POST", "/tokens", self.mint_token, mint, body=MintToken, answer="MintedToken",
-                  statuses=(201,), repeatable=True),
-            Route("GET", "/tokens/{id}", self.show_token, both, answer="ListedToken"),
+                  statuses=(201,), fails=(404, 409), repeatable=True),
+            Route("GET", "/tokens/{id}", self.show_token, both,
+                  answer="ListedToken", fails=(404,)),
             Route("PATCH", "/tokens/{id}", self.edit_token, mint,
-                  body=EditToken, answer="ListedToken"),
-            Route("DELETE", "/tokens/{id}", self.delete_token, statuses=(204,)),
-            Route("GET", "/tokens/{id}/link", self.show_link, mint, answer="Link"),
-            Route("GET", "/tokens/{id}/qr.svg", self.show_qr, mint, kind="image/svg+xml"),
-            Route("GET", "/tokens/{id}/qr.png", self.show_qr_png, mint, kind="image/png"),
-            Route("POST", "/tokens/{id}/rotate", self.rotate_token, mint, answer="MintedToken"),
+                  body=EditToken, answer="ListedToken", fails=(404, 409)),
+            Route("DELETE", "/tokens/{id}", self.delete_token, statuses=(204,), fails=(404,)),
+            Route("GET", "/tokens/{id}/link", self.show_link, mint, answer="Link", fails=(404,)),
+            Route("GET", "/tokens/{id}/qr.svg", self.show_qr_svg, mint,
+                  kind="image/svg+xml", fails=(404,)),
+            Route("GET", "/tokens/{id}/qr.png", self.show_qr_png, mint,
+                  kind="image/png", fails=(404,)),
+            Route("POST", "/tokens/{id}/revoke", self.revoke_token, mint,
+                  answer="ListedToken", fails=(404,)),
+            Route("POST", "/tokens/{id}/pause", self.pause_token, mint,
+                  answer="ListedToken", fails=(404, 409)),
+            Route("POST", "/tokens/{id}/resume", self.resume_token, mint,
+                  answer="ListedToken", fails=(404, 409)),
+            Route("POST", "/tokens/{id}/replenish", self.replenish_token, mint,
+                  answer="ListedToken", fails=(404, 409)),
+            Route("POST", "/tokens/{id}/rotate", self.rotate_token, mint,
+                  answer="MintedToken", fails=(404, 409)),
             Route("POST", "/tokens/{id}/duplicate", self.duplicate_token, mint,
-                  answer="MintedToken", statuses=(201,)),
-            Route("POST", change, self.change_token, mint, answer="ListedToken"),
+                  answer="MintedToken", statuses=(201,), fails=(404,)),
             Route("GET", "/submissions", self.list_submissions, read,
                   answer="Listing[ListedSubmission]",
                   query=("token", "state", *page), states=SubmissionState),
@@ -173,17 +192,18 @@ class AdminApi:
                   answer="All[Day]", query=("days",)),
             Route("GET", "/submissions.csv", self.export_submissions, read, kind="text/csv"),
             Route("POST", "/submissions/{id}/refund", self.refund_submission,
-                  answer="ListedSubmission"),
+                  answer="ListedSubmission", fails=(404, 409)),
             Route("GET", "/home-assistant/actions", self.list_services,
-                  answer="All[Service]"),
+                  answer="All[Service]", fails=(502, 504)),
             Route("GET", "/home-assistant/entities", self.list_entities,
-                  answer="All[Entity]"),
+                  answer="All[Entity]", fails=(502, 504)),
             Route("POST", "/home-assistant/retry", self.retry, statuses=(204,)),
-            Route("POST", "/home-assistant/disconnect", self.disconnect, statuses=(204,)),
-            Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]"),
+            Route("POST", "/home-assistant/disconnect", self.disconnect,
+                  statuses=(204,), fails=(409,)),
+            Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]", query=page),
             Route("POST", "/api-keys", self.create_key, body=CreateKey,
-                  answer="CreatedKey", statuses=(201,)),
-            Route("DELETE", "/api-keys/{id}", self.delete_key, statuses=(204,)),
+                  answer="CreatedKey", statuses=(201,), fails=(409,)),
+            Route("DELETE", "/api-keys/{id}", self.delete_key, statuses=(204,), fails=(404,)),
             Route("GET", "/openapi.json", self.describe, both, kind="application/json"),
         ]
         # fmt: on
@@ -194,11 +214,10 @@ class AdminApi:
             middlewares=[_guard, self._enter], client_max_size=_LARGEST_ACTION
         )
         application[_ENTRANCE] = entrance
-        scopes: dict[web.AbstractRoute, frozenset[Scope]] = {}
-        for route in self.routes:
-            added = application.router.add_route(route.method, _V1 + route.path, route.handler)
-            scopes[added] = route.scopes
-        application[_SCOPES] = scopes
+        application[_ROUTES] = {
+            application.router.add_route(route.method, _V1 + route.path, route.handler): route
+            for route in self.routes
+        }
         return application
 
     @web.middleware
@@ -212,17 +231,23 @@ class AdminApi:
         if not request.path.startswith(f"{_V1}/"):
             return await handler(request)  # the site's own pages look themselves
         caller = _SOCKET if entrance is None else await entrance.admit(request)
-        allowed = request.app[_SCOPES].get(request.match_info.route)
-        if allowed is not None and caller.scope is not Scope.ADMIN and caller.scope not in allowed:
-            raise Forbidden(f"An API key with the scope {caller.scope} may not do this.")
+        route = request.app[_ROUTES].get(request.match_info.route)
+        if route is not None:
+            if caller.scope is not Scope.ADMIN and caller.scope not in route.scopes:
+                raise Forbidden(f"An API key with the scope {caller.scope} may not do this.")
+            _check_query(request, route)
         request[_CALLER] = caller
         return await handler(request)
 
     async def describe(self, _: web.Request) -> web.Response:
         """Show the OpenAPI document of all this."""
+        # in a thread: pydantic takes half a second to see all the models for the first time
+        return _json(await asyncio.to_thread(self._document))
+
+    def _document(self) -> Mapping[str, Any]:
         from otsd.server.openapi import document  # noqa: PLC0415 - few ever ask
 
-        return _json(document(self.routes))
+        return document(self.routes)
 
     # -- who and how -------------------------------------------------------------------------
 
@@ -297,14 +322,10 @@ class AdminApi:
 
     async def list_actions(self, request: web.Request) -> web.Response:
         """List actions, newest first."""
-        limit, cursor = _window(request)
-        begin = cursor or 0
-        actions = self._parts.actions.list()
         with_yaml = request[_CALLER].scope is Scope.ADMIN
-        shown = [
-            action_json(action, with_yaml=with_yaml) for action in actions[begin : begin + limit]
-        ]
-        return _json(list_json(shown, begin + limit if begin + limit < len(actions) else None))
+        actions, after = _part(request, self._parts.actions.list())
+        shown = [action_json(action, with_yaml=with_yaml) for action in actions]
+        return _json(list_json(shown, after))
 
     async def create_action(self, request: web.Request) -> web.Response:
         """Create an action."""
@@ -356,6 +377,8 @@ class AdminApi:
         caller, words = request[_CALLER], request.rel_url.query.get("q")
         if words is not None and len(words) > COMMENT_LENGTH:
             raise Invalid([Fault(("q",), f"at most {COMMENT_LENGTH} characters")])
+        if words is not None and "\0" in words:  # SQLite would look for what stands before it
+            raise Invalid([Fault(("q",), "no text has a NUL")])
         own = caller.key is not None and caller.scope is Scope.MINT
         page = await self._parts.store.tokens(
             now,
@@ -393,10 +416,21 @@ class AdminApi:
         await self._parts.tokens.delete(request.match_info["id"])
         return web.Response(status=204)
 
-    async def change_token(self, request: web.Request) -> web.Response:
-        """Revoke, pause, resume or replenish a token."""
-        change = getattr(self._parts.tokens, request.match_info["verb"])
-        return self._shown(await change(self._token(request).id))
+    async def revoke_token(self, request: web.Request) -> web.Response:
+        """End a token for good; its history stays."""
+        return self._shown(await self._parts.tokens.revoke(self._token(request).id))
+
+    async def pause_token(self, request: web.Request) -> web.Response:
+        """Forbid submissions until the token is resumed."""
+        return self._shown(await self._parts.tokens.pause(self._token(request).id))
+
+    async def resume_token(self, request: web.Request) -> web.Response:
+        """Allow submissions again."""
+        return self._shown(await self._parts.tokens.resume(self._token(request).id))
+
+    async def replenish_token(self, request: web.Request) -> web.Response:
+        """Give a token all of its uses again."""
+        return self._shown(await self._parts.tokens.replenish(self._token(request).id))
 
     async def rotate_token(self, request: web.Request) -> web.Response:
         """Give a token a new link."""
@@ -414,7 +448,7 @@ class AdminApi:
         """Show a token's link again."""
         return _json({"url": self._parts.tokens.link(self._token(request))})
 
-    async def show_qr(self, request: web.Request) -> web.Response:
+    async def show_qr_svg(self, request: web.Request) -> web.Response:
         """Draw a token's link as a QR code."""
         return self._drawn(request, "svg", "image/svg+xml")
 
@@ -454,8 +488,8 @@ class AdminApi:
     async def count_submissions(self, request: web.Request) -> web.Response:
         """Count the submissions of each of the last days, in the house's time zone."""
         text = request.rel_url.query.get("days", "28")
-        if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= _MOST_DAYS:
-            raise Invalid([Fault(("days",), f"a whole number from 1 to {_MOST_DAYS}")])
+        if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= MOST_DAYS:
+            raise Invalid([Fault(("days",), f"a whole number from 1 to {MOST_DAYS}")])
         zone = self._parts.home.zone
         today = self._parts.now().astimezone(zone).date()
         days = [today - timedelta(days=ago) for ago in range(int(text) - 1, -1, -1)]
@@ -484,23 +518,26 @@ class AdminApi:
                 "Cache-Control": "no-store",
             }
         )
-        page = await self._parts.store.submissions(limit=_MOST_ITEMS)
+        page = await self._parts.store.submissions(limit=MOST_ITEMS)
         await response.prepare(request)
-        await response.write(csv_line(SUBMISSION_COLUMNS))
-        while True:
-            rows = [submission_json(item) for item in page.items]
-            await response.write(
-                b"".join(csv_line([row[name] for name in SUBMISSION_COLUMNS]) for row in rows)
-            )
-            if page.next is None:
-                return response
-            page = await self._parts.store.submissions(limit=_MOST_ITEMS, cursor=page.next)
+        await response.write(csv_lines([SUBMISSION_COLUMNS]))
+        try:
+            while True:
+                await response.write(csv_lines(map(_CELLS, map(submission_json, page.items))))
+                if page.next is None:
+                    return response
+                page = await self._parts.store.submissions(limit=MOST_ITEMS, cursor=page.next)
+        except StorageUnavailable:
+            if request.transport is not None:
+                request.transport.abort()  # an end in good order would make a part look whole
+            return response
 
     # -- keys of programs --------------------------------------------------------------------
 
-    async def list_keys(self, _: web.Request) -> web.Response:
+    async def list_keys(self, request: web.Request) -> web.Response:
         """List API keys, newest first."""
-        return _json(list_json([key_json(key) for key in self._parts.keys.list()], None))
+        keys, after = _part(request, self._parts.keys.list())
+        return _json(list_json([key_json(key) for key in keys], after))
 
     async def create_key(self, request: web.Request) -> web.Response:
         """Make an API key; the answer is the only place where it stands."""
@@ -544,7 +581,7 @@ class AdminApi:
 
 
 _ENTRANCE: Final[web.AppKey[Entrance | None]] = web.AppKey("entrance")
-_SCOPES: Final = web.AppKey("scopes", dict)
+_ROUTES: Final[web.AppKey[dict[web.AbstractRoute, Route]]] = web.AppKey("routes")
 _CALLER: Final = web.RequestKey("caller", Caller)
 
 
@@ -589,12 +626,34 @@ def _json(body: Any, status: int = 200, location: str | None = None) -> web.Resp
     )
 
 
+def _check_query(request: web.Request, route: Route) -> None:
+    """Refuse a parameter that there is not: misspelt, a filter would show everything."""
+    query = request.rel_url.query
+    faults = [
+        Fault((name[:_SHOWN],), "there is no such parameter")
+        for name in sorted(set(query) - set(route.query))
+    ]
+    faults += [
+        Fault((name,), "give this once") for name in route.query if len(query.getall(name, ())) > 1
+    ]
+    if faults:
+        raise Invalid(faults)
+
+
+def _part(request: web.Request, items: Sequence[Item]) -> tuple[Sequence[Item], int | None]:
+    """Return a page of what is in memory as a whole, and the cursor of the next one."""
+    limit, cursor = _window(request)
+    begin = cursor or 0
+    end = begin + limit
+    return items[begin:end], end if end < len(items) else None
+
+
 def _window(request: web.Request) -> tuple[int, int | None]:
     query = request.rel_url.query
     faults = []
-    limit, cursor = query.get("limit", str(_SOME_ITEMS)), query.get("cursor")
-    if not re.fullmatch(r"\d{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= _MOST_ITEMS:
-        faults.append(Fault(("limit",), f"a whole number from 1 to {_MOST_ITEMS}"))
+    limit, cursor = query.get("limit", str(SOME_ITEMS)), query.get("cursor")
+    if not re.fullmatch(r"\d{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST_ITEMS:
+        faults.append(Fault(("limit",), f"a whole number from 1 to {MOST_ITEMS}"))
     if cursor is not None and not re.fullmatch(r"\d{1,18}", cursor, re.ASCII):
         faults.append(Fault(("cursor",), "the value of next in the page before"))
     if faults:

@@ -89,7 +89,7 @@ class Logins:
             )
         except InvalidToken as error:
             raise LoginFailed(
-                "This login was not begun in this browser, or more than ten minutes ago."
+                "This login was not begun in this browser, or that was more than ten minutes ago."
             ) from error
         begun = json.loads(said)
         state = begun["state"]

@@ -132,9 +132,26 @@ def _open_private(path: Path) -> sqlite3.Connection:
     return connect(path, write=True)
 
 
-def _prepare(
+def look(directory: Path, steps: Sequence[Schema]) -> int:
+    """Return the version of a database's schema; it is not upgraded, and nothing is changed.
+
+    Raises:
+        StartError: as `prepare` does.
+
+    """
+    path = directory / NAME
+    try:
+        with closing(connect(path, write=False)) as connection:
+            version, _ = _examine(directory, connection, steps)
+    except sqlite3.Error as error:
+        raise StartError(_explain(path, error)) from error
+    return version
+
+
+def _examine(
     directory: Path, connection: sqlite3.Connection, steps: Sequence[Schema]
-) -> keys.InstanceKey:
+) -> tuple[int, keys.InstanceKey | None]:
+    """Return the version of the schema and the key there is, unless they are of no use."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     newest = steps[-1].version
     if version > newest:
@@ -146,21 +163,15 @@ def _prepare(
         raise StartError(msg)
     key = keys.load(directory)
     if version == 0:
-        key = key or keys.create(directory)
-    elif key is None:
+        return version, key
+    if key is None:
         msg = (
             f"The key file {directory / keys.NAME} is missing, and without it no link of this "
             f"database works. Put it back from a backup. To begin anew instead, move "
             f"{directory / NAME} away."
         )
         raise StartError(msg)
-    if version > 0:
-        _check(connection, directory / NAME)
-    if 0 < version < newest:
-        _keep_copy(connection, directory / f"{NAME}.v{version}")
-    for step in steps:
-        if step.version > version:
-            _apply(connection, step, key)
+    _check(connection, directory / NAME)
     found = connection.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
     if found is None or bytes(found[0]) != key.fingerprint:
         msg = (
@@ -168,6 +179,19 @@ def _prepare(
             f"{directory / NAME}: none of its links would work. Put the right one back."
         )
         raise StartError(msg)
+    return version, key
+
+
+def _prepare(
+    directory: Path, connection: sqlite3.Connection, steps: Sequence[Schema]
+) -> keys.InstanceKey:
+    version, key = _examine(directory, connection, steps)
+    key = key or keys.create(directory)
+    if 0 < version < steps[-1].version:
+        _keep_copy(connection, directory / f"{NAME}.v{version}")
+    for step in steps:
+        if step.version > version:
+            _apply(connection, step, key)
     return key
 
 

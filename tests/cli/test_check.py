@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from otsd.store import database
 from otsd.store.store import opened
 from tests.cli.calling import call
 from tests.daemon import Daemon
@@ -212,3 +213,14 @@ async def test_a_wrong_configuration_is_listed_and_nothing_else_is_tried(tmp_pat
     assert "log.level" in ran.stdout
     assert [line[: line.index("not")].strip() for line in lines[3:]] == list(PARTS[1:])
     assert not daemon.directory.exists()
+
+
+async def test_an_older_database_is_looked_at_and_not_upgraded(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.directory.mkdir(mode=0o700)
+    older = database.schemas()[:-1]
+    database.prepare(daemon.directory, older)
+    told = await check(daemon, status=1)  # there is no Home Assistant
+    assert "of an older otsd; it is upgraded at the start, and a copy kept" in told["storage"]
+    assert database.look(daemon.directory, database.schemas()) == older[-1].version
+    assert {file.name for file in daemon.directory.iterdir()} == {"otsd.db", "otsd.key"}

@@ -85,6 +85,8 @@ class FillingStore(SqliteStore):
     """The real store, whose disk can be full for claims, for settling or for the outbox."""
 
     full_for: frozenset[str] = frozenset()
+    unwritable: frozenset[int] = frozenset()
+    """Submissions that settling fails for, whatever their outcome."""
     tries: int = 0
 
     async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
@@ -95,6 +97,8 @@ class FillingStore(SqliteStore):
         self, claim: Claim, outcome: Outcome, now: datetime, announce: Announce
     ) -> Submission:
         self._fail_if_full("settle")
+        if claim.submission.id in self.unwritable:
+            raise ValueError("a value that cannot be written")
         return await super().settle(claim, outcome, now, announce)
 
     async def delivered(self, queue: Any, upto: int) -> None:

@@ -529,6 +529,25 @@ def test_a_use_that_comes_back_is_told_so_though_it_cannot_be_written_down_yet(
 # -- what nobody expects
 
 
+def test_an_outcome_that_cannot_be_written_at_all_stays_with_its_submission(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async def scenario() -> None:
+        async with a_world(tmp_path, clock) as world:
+            found, other = await world.mint(), await world.mint()
+            world.store.unwritable = frozenset({1})
+            assert (await world.submit(found)).state is SubmissionState.UNCONFIRMED
+            assert world.submissions.running == 0
+            assert (await world.submit(other)).state is SubmissionState.EXECUTED
+            # the next start settles it
+            world.store.unwritable = frozenset()
+            known = world.store.attempt(found.token.id, "attempt-1")
+            assert known is not None
+            assert known.state is SubmissionState.RUNNING
+
+    hastily(scenario())
+
+
 async def test_what_a_restart_settles_is_announced_as_old_as_it_was_begun(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from otsd.demo import home_assistant
 from otsd.demo.home_assistant import (
     POLL_SECONDS,
@@ -124,6 +126,34 @@ class HomeAssistant(home_assistant.HomeAssistant):
     async def fire(self, event_type: str, data: Mapping[str, Any] | None = None) -> None:
         """Fire an event on the bus."""
         await self.command("fire_event", event_type=event_type, event_data=dict(data or {}))
+
+    async def remove_entry(self, entry_id: str) -> None:
+        """Remove a configuration entry, such as `add_mqtt` adds, with its devices and entities."""
+        await self.request("DELETE", f"/api/config/config_entries/entry/{entry_id}")
+
+    async def mqtt_devices(self) -> dict[str, dict[str, Any]]:
+        """Return the devices that came by MQTT, by the ids that they were discovered with."""
+        devices = await self.command("config/device_registry/list")
+        return {
+            name: device
+            for device in devices
+            for domain, name in device["identifiers"]
+            if domain == "mqtt"
+        }
+
+    async def mqtt_entities(self) -> dict[str, dict[str, Any]]:
+        """Return what the registry says of the entities that came by MQTT, by their unique ids."""
+        entities = await self.command("config/entity_registry/list")
+        return {each["unique_id"]: each for each in entities if each["platform"] == "mqtt"}
+
+    async def picture(self, entity_id: str) -> tuple[str, bytes]:
+        """Return an image as a dashboard shows it: its type and its bytes."""
+        entity = await self.entity(entity_id)
+        assert entity is not None, entity_id
+        address = self.url + entity["attributes"]["entity_picture"]
+        async with aiohttp.ClientSession() as session, session.get(address) as response:
+            response.raise_for_status()
+            return response.content_type, await response.read()
 
     # What it did
 

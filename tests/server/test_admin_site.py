@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 import pytest
@@ -359,13 +358,6 @@ async def test_redirects_lead_nowhere_else(estate: Estate) -> None:
     for query in ("next=https://evil.example", "redirect_uri=https://evil.example", "url=//evil"):
         answer = await browser.get(f"/login?{query}")
         assert "evil" not in answer.headers["Location"]
-
-
-async def test_a_slow_request_is_closed_in_time_and_an_open_page_is_not(estate: Estate) -> None:
-    port = URL(estate.url).port
-    assert port is not None
-    async with asyncio.timeout(25):
-        assert await wire.talk(port, b"GET / HTTP/1.1\r\nHost: x\r\n") == b""
 
 
 async def test_nothing_of_what_keeps_a_login_is_readable_by_scripts(estate: Estate) -> None:

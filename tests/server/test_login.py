@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
-from tests.daemon import Answer, Daemon
+from tests.daemon import Answer
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.server.conftest import Estate
 from tests.server.owner import LOGIN, SESSION, Browser, daemon_with_admin
@@ -412,33 +409,6 @@ async def test_no_secret_of_a_login_is_in_the_log(estate: Estate) -> None:
     assert "admin page" in log
     for secret in secrets:
         assert secret not in log
-
-
-async def test_a_logout_holds_although_requests_are_on_their_way(tmp_path: Path) -> None:
-    async with (
-        FakeHomeAssistant() as home,
-        daemon_with_admin(tmp_path, home, token=home.token) as daemon,
-        Browser(daemon.admin_url) as browser,
-    ):
-        await daemon.connected()
-        for _ in range(5):
-            await browser.log_in(home)
-            _not_seen_for_long(daemon)  # so that each request notes it
-            session = browser.cookies[SESSION]
-            async with asyncio.TaskGroup() as together:
-                for _ in range(5):
-                    together.create_task(browser.api("GET", "/session"))
-                together.create_task(browser.post("/logout"))
-                for _ in range(5):
-                    together.create_task(browser.api("GET", "/session"))
-            browser.set_cookie(SESSION, session)
-            assert not await browser.is_in()
-
-
-def _not_seen_for_long(daemon: Daemon) -> None:
-    with closing(sqlite3.connect(daemon.directory / "otsd.db")) as db:
-        db.execute("UPDATE sessions SET seen_at = seen_at - 600000")
-        db.commit()
 
 
 async def test_the_pages_are_whole_and_without_scripts(estate: Estate) -> None:

@@ -79,9 +79,6 @@ export class ActivityView extends LitElement {
         display: grid;
         gap: 0.125rem;
       }
-      .when {
-        text-align: end;
-      }
       .more-of-it {
         padding: 0.25rem 1rem 1rem 3.5rem;
       }
@@ -201,11 +198,13 @@ export class ActivityView extends LitElement {
         <span class="grow">
           <span class="strong">${this.actions.titleOf(action)}</span>
           <span class="quiet">${this.links.of(token_id)}</span>
-          <span class="quiet ${state === "executed" ? "" : (TONES[tone] ?? "")}"
-            >${outcomeInWords(submission)}</span
-          >
+          <span class="quiet">
+            <span class=${state === "executed" ? "" : (TONES[tone] ?? "")}
+              >${outcomeInWords(submission)}</span
+            >
+            · <otsd-time .at=${started_at}></otsd-time>
+          </span>
         </span>
-        <otsd-time class="quiet when" .at=${started_at}></otsd-time>
         <otsd-icon class="turn" .path=${mdiChevronDown}></otsd-icon>
       </summary>
       ${this.renderDetail(submission)}

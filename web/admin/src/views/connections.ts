@@ -57,6 +57,9 @@ export class ConnectionsView extends LitElement {
       .buttons {
         margin-block-start: 1rem;
       }
+      .buttons:not(:has(wa-button)) {
+        display: none;
+      }
       .first-upper::first-letter {
         text-transform: uppercase;
       }

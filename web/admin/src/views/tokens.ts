@@ -33,14 +33,9 @@ export class TokensView extends LitElement {
   }
 
   protected override render() {
-    const { items, isLoading } = this.actions;
-    const titles = new Map(items.map(({ name, title }) => [name, title]));
+    const titles = new Map(this.actions.items.map(({ name, title }) => [name, title]));
     return html`
-      <otsd-token-list
-        ?hidden=${this.selected !== null}
-        .titles=${titles}
-        .isReady=${!isLoading}
-      ></otsd-token-list>
+      <otsd-token-list ?hidden=${this.selected !== null} .titles=${titles}></otsd-token-list>
       ${
         this.selected === null
           ? nothing

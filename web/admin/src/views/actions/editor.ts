@@ -22,6 +22,7 @@ import "../../ui/time";
 import { toast, toastError } from "../../ui/toast";
 import { EMPTY, formOf, keepDraft, readDraft, takeBeginning, type Form } from "./draft";
 import { examples, type Example } from "./examples";
+import { isBeginning } from "../first-steps";
 import "../tokens/uses-field";
 import { lengthInWords } from "../tokens/when";
 import { vocabulary } from "./known";
@@ -150,6 +151,9 @@ export class ActionEditor extends LitElement {
         padding: 0.625rem 0.75rem;
         box-shadow: 0 2px 12px #0002;
       }
+      .bar .alone {
+        display: flex;
+      }
       .bar .space {
         flex: 1;
       }
@@ -203,6 +207,8 @@ export class ActionEditor extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     addEventListener("beforeunload", this.warn);
+    // what gets the focus is not behind the bar
+    document.documentElement.style.scrollPaddingBlockEnd = "9.5rem";
     this.watching = window.setInterval(() => {
       if (!document.hidden && this.verdict?.kind === "accepted") void this.validate();
     }, LOOK_AGAIN);
@@ -212,6 +218,7 @@ export class ActionEditor extends LitElement {
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     removeEventListener("beforeunload", this.warn);
+    document.documentElement.style.scrollPaddingBlockEnd = "";
     clearInterval(this.watching);
     clearTimeout(this.typing);
     this.asking.abort();
@@ -358,7 +365,7 @@ export class ActionEditor extends LitElement {
     if (!isNew) return;
     await live.refresh();
     // the first action leads on to the first link
-    if (live.status?.counts.tokens === 0) go("tokens", null, { replace: true });
+    if (isBeginning()) go("tokens", null, { replace: true });
     else go("actions", this.saved?.name, { replace: true });
   }
 
@@ -485,7 +492,8 @@ export class ActionEditor extends LitElement {
     const { form, problem } = this;
     const title = problem?.fault("title");
     const name =
-      problem?.fault("name") ?? (problem?.code === "action_exists" ? problem.message : undefined);
+      problem?.fault("name") ??
+      (problem?.code === "action_exists" ? "There is an action of this name already." : undefined);
     return html`<section class="card fields" aria-label="Names">
       <wa-input
         label="Title"
@@ -506,7 +514,7 @@ export class ActionEditor extends LitElement {
               autocorrect="off"
               spellcheck="false"
               placeholder="open-the-front-door"
-              hint=${name ?? "For programs. It stays as it is."}
+              hint=${name ?? "For programs. It cannot be changed later."}
               .value=${form.name}
               @input=${(event: Event) => {
                 this.isNamed = true;
@@ -687,14 +695,8 @@ ${JSON.stringify(response, null, 2)}</pre>`
                 <otsd-icon slot="start" .path=${mdiPlay}></otsd-icon>Run now
               </wa-button>
               <span class="space"></span>
-              <wa-button
-                appearance="plain"
-                variant="danger"
-                title="Delete"
-                aria-label="Delete"
-                @click=${this.delete}
-              >
-                <otsd-icon .path=${mdiDeleteOutline}></otsd-icon>
+              <wa-button appearance="plain" variant="danger" @click=${this.delete}>
+                <otsd-icon class="alone" .path=${mdiDeleteOutline} label="Delete"></otsd-icon>
               </wa-button>`
       }
     </div>`;

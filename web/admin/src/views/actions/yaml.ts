@@ -96,7 +96,7 @@ const look = EditorView.theme({
     fontSize: "0.9375rem",
     maxHeight: "15rem",
     minWidth: "min(18rem, calc(100vw - 4rem))",
-    maxWidth: "min(34rem, calc(100vw - 2rem))",
+    maxWidth: "min(34rem, calc(100vw - 4rem))",
   },
   ".cm-tooltip.cm-tooltip-autocomplete > ul > li": {
     padding: "0.375rem 0.75rem",
@@ -127,6 +127,11 @@ const look = EditorView.theme({
     fontFamily: "var(--wa-font-family-body)",
     borderLeftColor: "var(--wa-color-danger-fill-loud)",
     overflowWrap: "anywhere",
+  },
+  "@media (max-width: 600px)": {
+    // there is no room beside the list
+    ".cm-tooltip.cm-completionInfo": { display: "none" },
+    ".cm-lineNumbers": { display: "none !important" },
   },
   "@media (pointer: coarse)": {
     // under 16 px a phone zooms in

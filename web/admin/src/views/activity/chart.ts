@@ -137,26 +137,28 @@ export class Chart extends LitElement {
         <span>${days[0] ? dayInWords(days[0].day) : "\u00a0"}</span>
         <span>${days.length ? "Today" : ""}</span>
       </div>
-      <table class="out-of-sight">
-        <caption>
-          How often links were used on each of the last ${DAYS} days
-        </caption>
-        <thead>
-          <tr>
-            <th scope="col">Day</th>
-            ${OUTCOMES.map(({ text }) => html`<th scope="col">${text}</th>`)}
-          </tr>
-        </thead>
-        <tbody>
-          ${days.filter(sumOf).map(
-            (day) =>
-              html`<tr>
-                <th scope="row">${dayInWords(day.day)}</th>
-                ${OUTCOMES.map(({ key }) => html`<td>${day[key]}</td>`)}
-              </tr>`,
-          )}
-        </tbody>
-      </table>
+      <div class="out-of-sight">
+        <table>
+          <caption>
+            How often links were used on each of the last ${DAYS} days
+          </caption>
+          <thead>
+            <tr>
+              <th scope="col">Day</th>
+              ${OUTCOMES.map(({ text }) => html`<th scope="col">${text}</th>`)}
+            </tr>
+          </thead>
+          <tbody>
+            ${days.filter(sumOf).map(
+              (day) =>
+                html`<tr>
+                  <th scope="row">${dayInWords(day.day)}</th>
+                  ${OUTCOMES.map(({ key }) => html`<td>${day[key]}</td>`)}
+                </tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>
     </figure>`;
   }
 }

@@ -126,12 +126,8 @@ export class ApiKeys extends LitElement {
           }
         </span>
       </span>
-      <wa-button
-        appearance="outlined"
-        size="s"
-        aria-label=${`Revoke ${key.name}`}
-        @click=${() => this.revoke(key)}
-        >Revoke</wa-button
+      <wa-button appearance="outlined" size="s" @click=${() => this.revoke(key)}
+        >Revoke<span class="out-of-sight">${key.name}</span></wa-button
       >
     </li>`;
   }

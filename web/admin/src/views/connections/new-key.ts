@@ -52,7 +52,7 @@ export class NewKey extends Sheet {
       .choice {
         min-height: 2.75rem;
       }
-      .choice:has(:checked) {
+      .choice.choice:has(:checked) {
         border-color: var(--otsd-accent);
         background: var(--wa-color-brand-fill-quiet);
       }

@@ -15,8 +15,6 @@ import { usesLeft } from "./words";
 
 // only on https, and not in every browser
 const CAN_SHARE = "share" in navigator;
-let pictures = 0;
-
 /** A link and all the ways to give it to somebody. */
 @customElement("otsd-hand-over")
 export class HandOver extends LitElement {
@@ -87,11 +85,6 @@ export class HandOver extends LitElement {
   @state() private fault = "";
   @query(".buttons > *") private first!: LitElement;
 
-  // nothing else tells the browser that the picture of a token's link has changed
-  private readonly qr: () => string = (
-    (number) => () =>
-      `${api.qr(this.token.id)}?${number}`
-  )(++pictures);
   private readonly card = new Card();
   private asksFor = false;
 
@@ -118,7 +111,7 @@ export class HandOver extends LitElement {
       token: this.token,
       heading: this.heading,
       url: this.url,
-      qr: this.qr(),
+      qr: api.qr(this.token.id),
     });
   }
 
@@ -162,7 +155,7 @@ export class HandOver extends LitElement {
           }
         </p>
       </div>
-      <img class="qr" src=${this.qr()} alt="QR code of the link" />
+      <img class="qr" src=${api.qr(this.token.id)} alt="QR code of the link" />
       <span class="link" role="textbox" aria-readonly="true" aria-label="Link" tabindex="0"
         >${this.url}</span
       >

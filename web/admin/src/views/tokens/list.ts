@@ -1,4 +1,4 @@
-import { mdiLinkPlus, mdiMagnify, mdiMagnifyClose } from "@mdi/js";
+import { mdiLinkPlus, mdiMagnify, mdiMagnifyClose, mdiTicketConfirmationOutline } from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import { guard } from "lit/directives/guard.js";
@@ -11,7 +11,6 @@ import "../../ui/choice";
 import "../../ui/icon";
 import { STATES } from "../../ui/state";
 import { styles } from "../../ui/styles";
-import "./first-steps";
 import { newLink } from "./mint";
 import { lastUse, nameOf, span, stateAt, usesLeft } from "./words";
 
@@ -128,10 +127,9 @@ export class TokenList extends LitElement {
 
   /** The titles of the actions by their names. */
   @property({ attribute: false }) titles: ReadonlyMap<string, string> = new Map();
-  /** Whether the actions are known. */
-  @property({ type: Boolean }) isReady = false;
   @state() private filter: TokenFilter = {};
-  @state() private now = Date.now();
+  /** When the times of all rows were told last. */
+  @state() private told = 0;
   @state() private isGrowing = false;
   @query(".more") private end!: HTMLElement | null;
 
@@ -179,9 +177,9 @@ export class TokenList extends LitElement {
 
   /** Follow the clock: no event tells of a token that begins or ends with time. */
   private tick(): void {
-    this.now = Date.now();
+    const now = (this.told = Date.now());
     for (const token of this.tokens.items) {
-      const state = stateAt(token, this.now);
+      const state = stateAt(token, now);
       if (state !== token.state) this.tokens.apply({ id: token.id, item: { ...token, state } });
     }
   }
@@ -219,13 +217,9 @@ export class TokenList extends LitElement {
     return html`
       <div class="head">
         <h1>Tokens</h1>
-        ${
-          isBare
-            ? nothing
-            : html`<wa-button class="new" variant="brand" @click=${() => newLink()}>
-                <otsd-icon slot="start" .path=${mdiLinkPlus}></otsd-icon>New link
-              </wa-button>`
-        }
+        <wa-button class="new" variant="brand" @click=${() => newLink()}>
+          <otsd-icon slot="start" .path=${mdiLinkPlus}></otsd-icon>New link
+        </wa-button>
       </div>
       ${isBare ? nothing : this.renderFilters()}
       ${error ? html`<p class="bad" role="alert">${error.message}</p>` : nothing}
@@ -237,7 +231,7 @@ export class TokenList extends LitElement {
                 items,
                 (token) => token.id,
                 (token) =>
-                  guard([token, this.now, this.titles.get(token.action)], () =>
+                  guard([token, this.told, this.titles.get(token.action)], () =>
                     this.renderRow(token),
                   ),
               )}
@@ -245,8 +239,12 @@ export class TokenList extends LitElement {
           : nothing
       }
       ${
-        isBare && this.isReady
-          ? html`<otsd-first-steps .hasActions=${this.titles.size > 0}></otsd-first-steps>`
+        isBare
+          ? html`<div class="empty">
+              <otsd-icon .path=${mdiTicketConfirmationOutline}></otsd-icon>
+              <h2>No tokens yet</h2>
+              <p>Make a link and give it to somebody: it does one thing, as often as you say.</p>
+            </div>`
           : nothing
       }
       ${
@@ -319,7 +317,8 @@ export class TokenList extends LitElement {
 
   private renderRow(token: Token) {
     const title = this.titles.get(token.action) ?? token.action;
-    const times = span(token, this.now);
+    const now = Date.now();
+    const times = span(token, now);
     return html`<li>
       <a class="row" href=${href("tokens", token.id)}>
         <span class="name strong">${nameOf(token, this.titles)}</span>
@@ -329,7 +328,7 @@ export class TokenList extends LitElement {
         >
         <span class="when quiet dots"
           >${times ? html`<span>${times}</span>` : nothing}<span class="used"
-            >${lastUse(token, this.now)}</span
+            >${lastUse(token, now)}</span
           ></span
         >
         <otsd-state .state=${token.state}></otsd-state>

@@ -35,7 +35,9 @@ export function span({ state, valid_from, expires_at }: Token, now: number): str
 
 /** When it was used last. */
 export function lastUse({ last_used_at }: Token, now: number): string {
-  return last_used_at ? `used ${fromNow(last_used_at, now)}` : "not used yet";
+  if (!last_used_at) return "not used yet";
+  // the browser's clock may be a little behind that of the daemon
+  return `used ${fromNow(last_used_at, Math.max(now, Date.parse(last_used_at)))}`;
 }
 
 /** Who made it. */
