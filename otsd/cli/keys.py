@@ -20,14 +20,16 @@ def create(context: Context) -> int:
     body: dict[str, Any] = {"name": given.name, "scope": given.scope}
     if given.action:
         body["actions"] = given.action
-    if given.expires_in is not None:
-        body["expires_in"] = given.expires_in
+    for name in ("expires_in", "expires_at"):
+        if (end := getattr(given, name)) is not None:
+            body[name] = end
     key = context.daemon.post("/api-keys", body)
     if context.json:
         say_json(key)
         return 0
-    end = key["expires_at"]
-    until = f"until {tables.both(end, tables.now())}" if end else "no expiry"
+    until = "no expiry"
+    if key["expires_at"]:
+        until = f"until {tables.both(key['expires_at'], tables.now())}"
     explain(f"{key['id']}: {key['name']}, {key['scope']}, {until}; it is not shown again")
     say(key["key"])
     return 0

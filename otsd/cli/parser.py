@@ -217,6 +217,11 @@ def _token(tree: _Tree) -> None:
     create = tree.command("create", tokens.create, "make a token and print its link")
     create.add_argument("action", metavar="ACTION", type=_given, help="the action that it may run")
     _terms(create, length="how long it can be used, such as 2h or 1h30m")
+    create.add_argument(
+        "--device",
+        action=argparse.BooleanOptionalAction,
+        help="whether it is a device in Home Assistant; else if it can be used other than once",
+    )
     _qr(create)
 
     listing = tree.command("list", tokens.list_, "list the tokens, newest first")
@@ -272,7 +277,9 @@ def _key(tree: _Tree) -> None:
         action="append",
         help="an action that a mint key makes tokens of; may be given more than once",
     )
-    create.add_argument("--expires-in", metavar="LENGTH", help="how long it is valid, such as 90d")
+    end = create.add_mutually_exclusive_group()
+    end.add_argument("--expires-in", metavar="LENGTH", help="how long it is valid, such as 90d")
+    end.add_argument("--expires-at", metavar="TIME", help="until when, such as 2026-12-01T18:00")
     listing = tree.command("list", keys.list_, "list the keys, newest first")
     listing.add_argument("--limit", type=_count, metavar="N", help="at most so many")
     revoke = tree.command("revoke", keys.revoke, "end a key for good")

@@ -6,7 +6,7 @@ standard error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otsd.cli import listing, qr, tables
 from otsd.cli.context import UsageError
@@ -16,6 +16,8 @@ from otsd.core.errors import Fault, Invalid
 if TYPE_CHECKING:
     from otsd.cli.context import Context
 
+_DEVICE: Final = {None: "if it can be used other than once", True: "yes", False: "no"}
+
 
 def create(context: Context) -> int:
     """Make a token and print its link."""
@@ -23,6 +25,8 @@ def create(context: Context) -> int:
     body = {"action": given.action, **_terms(context)}
     if given.expires_in is not None:
         body["expires_in"] = given.expires_in
+    if given.device is not None:
+        body["device"] = given.device
     return _made(context, context.daemon.post("/tokens", body))
 
 
@@ -65,6 +69,7 @@ def show(context: Context) -> int:
             ("created", tables.both(token["created_at"], present)),
             ("created by", token["created_by"]),
             ("last used", tables.both(token["last_used_at"], present)),
+            ("device", _DEVICE[token["device"]]),
         ]
     ):
         say(line)

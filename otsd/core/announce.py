@@ -66,7 +66,7 @@ class Announcer:
         something_new = asyncio.Event()
 
         def hear(change: Change) -> None:
-            if change.subject is Subject.SUBMISSION:
+            if change.subject is Subject.FINISHED:
                 something_new.set()
 
         sent = forgotten = 0

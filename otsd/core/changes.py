@@ -20,6 +20,8 @@ class Subject(StrEnum):
     ACTION = "action"
     TOKEN = "token"  # noqa: S105 - a word of the glossary, no password
     SUBMISSION = "submission"
+    FINISHED = "finished"
+    """A submission came to its end, which is told once; with `SUBMISSION`, which may come again."""
     CONNECTION = "connection"
 
 

@@ -289,6 +289,7 @@ class Tokens:
     async def refund(self, submission_id: int) -> Submission:
         """Give back the use of a submission that stayed spent; `Conflict` when it cannot be."""
         submission = await self._store.refund(submission_id)
+        self._changes.tell(Subject.SUBMISSION, submission.id)
         self._changes.tell(Subject.TOKEN, submission.token_id)
         return submission
 

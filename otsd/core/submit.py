@@ -270,6 +270,7 @@ class Submissions:
         else:
             if claim.submission.state is SubmissionState.RUNNING:
                 attempted.claim(claim.submission)
+                self._changes.tell(Subject.SUBMISSION, claim.submission.id)
                 self._changes.tell(Subject.TOKEN, token.id)
                 outcome = await self._run(claim, action)
                 await self._settle(attempted, claim, outcome)
@@ -356,6 +357,7 @@ class Submissions:
             f" ({submission.error})" if submission.error else "",
         )
         self._changes.tell(Subject.SUBMISSION, submission.id)
+        self._changes.tell(Subject.FINISHED, submission.id)
         self._changes.tell(Subject.TOKEN, submission.token_id)
 
 

@@ -104,7 +104,7 @@ class Projection:
         return self._changes.heard_by(self._hear)
 
     def _hear(self, change: Change) -> None:
-        if change.subject is Subject.SUBMISSION:
+        if change.subject is Subject.FINISHED:
             self._finished.append(int(change.id))
         self._something.set()
 

@@ -518,7 +518,7 @@ class AdminApi:
                 "Cache-Control": "no-store",
             }
         )
-        page = await self._parts.store.submissions(limit=MOST_ITEMS)
+        page = await self._parts.store.submissions(limit=SOME_ITEMS)
         await response.prepare(request)
         await response.write(csv_lines([SUBMISSION_COLUMNS]))
         try:
@@ -526,7 +526,7 @@ class AdminApi:
                 await response.write(csv_lines(map(_CELLS, map(submission_json, page.items))))
                 if page.next is None:
                     return response
-                page = await self._parts.store.submissions(limit=MOST_ITEMS, cursor=page.next)
+                page = await self._parts.store.submissions(limit=SOME_ITEMS, cursor=page.next)
         except StorageUnavailable:
             if request.transport is not None:
                 request.transport.abort()  # an end in good order would make a part look whole
@@ -604,6 +604,8 @@ async def _guard(
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+    except web.RequestPayloadError:
+        return problems.problem(400, "bad_request", "The body cannot be read.")
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:  # noqa: BLE001 - logged without its text, which may hold a code

@@ -43,6 +43,8 @@ class _Stream:
         self._waiting: dict[Change, None] = {}
 
     def hear(self, change: Change) -> None:
+        if change.subject is Subject.FINISHED:
+            return  # told as a submission that changed
         self._waiting.pop(change, None)
         self._waiting[change] = None
         if len(self._waiting) > _MOST_WAITING:  # a page that shows so much reads the list anew
@@ -155,6 +157,8 @@ class Live:
             case Subject.CONNECTION:
                 status = self._connections.get(name)
                 return None if status is None else connection_json(status())
+            case Subject.FINISHED:
+                return None
 
 
 async def _send(response: web.StreamResponse, text: str) -> None:

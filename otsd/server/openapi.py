@@ -81,7 +81,7 @@ _NAMED: Final[dict[str, dict[str, Any]]] = {
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the document of these routes."""
     models = {route.body for route in routes if route.body is not None}
-    answers = {route.answer: _shape(route.answer) for route in routes if route.answer}
+    answers = {route.answer: model_of(route.answer) for route in routes if route.answer}
     refs, schemas = models_json_schema(
         [
             *((model, "validation") for model in sorted(models, key=lambda each: each.__name__)),
@@ -116,7 +116,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _shape(name: str) -> type[BaseModel]:
+def model_of(name: str) -> type[BaseModel]:
     """Return the model of a name such as ``Link`` or ``Listing[ListedToken]``."""
     outer, _, inner = name.rstrip("]").partition("[")
     model: Any = getattr(shapes, outer)

@@ -55,12 +55,30 @@ _USED_UP: Final = "max_uses IS NOT NULL AND uses_taken >= max_uses"
 _NOT_ENDED: Final = "revoked_at IS NULL AND coalesce(expires_at > :now, 1)"
 _STATES: Final = {
     TokenState.REVOKED: "revoked_at IS NOT NULL",
-    TokenState.EXPIRED: "revoked_at IS NULL AND expires_at <= :now",
+    TokenState.EXPIRED: "revoked_at IS NULL AND +expires_at <= :now",
     TokenState.USED_UP: f"{_NOT_ENDED} AND {_USED_UP}",
     TokenState.PAUSED: f"{_NOT_ENDED} AND NOT ({_USED_UP}) AND paused = 1",
-    TokenState.SCHEDULED: f"{_NOT_ENDED} AND live AND valid_from > :now",
+    TokenState.SCHEDULED: f"{_NOT_ENDED} AND live AND +valid_from > :now",
     TokenState.ACTIVE: f"live AND {_ACTIVE_AT.format(':now')}",
 }
+
+_FROM_USED_UP: Final = (
+    "SELECT seq FROM tokens INDEXED BY tokens_used_up_ending "  # noqa: S608 - no text of others
+    f"WHERE revoked_at IS NULL AND {_USED_UP}"
+)
+# Where time decides, SQLite cannot know whether they are few: the + above keeps it from an index
+# that is out of order, and this finds the few.
+_BY_TIME: Final = {
+    TokenState.EXPIRED: "SELECT seq FROM tokens WHERE revoked_at IS NULL AND expires_at <= :now",
+    TokenState.USED_UP: f"{_FROM_USED_UP} AND expires_at > :now "
+    f"UNION ALL {_FROM_USED_UP} AND expires_at IS NULL",
+    TokenState.SCHEDULED: "SELECT seq FROM tokens WHERE live AND valid_from > :now",
+    TokenState.ACTIVE: "SELECT seq FROM tokens WHERE live AND expires_at > :now "
+    "UNION ALL SELECT seq FROM tokens WHERE live AND expires_at IS NULL",
+}
+_OF_ACTION: Final = "SELECT seq FROM tokens WHERE action = :action"
+_FEW: Final = 2_000
+_SEARCHED_TOGETHER: Final = 50_000
 
 _LIKE: Final = "%{}%"
 _WILD: Final = re.compile(r"([!%_])")
@@ -334,36 +352,66 @@ class SqliteStore:
         limit: int = 100,
         cursor: int | None = None,
     ) -> Page[Token]:
+        arguments = {
+            "now": to_millis(now),
+            "action": action,
+            "maker": maker,
+            "since": rows.millis(since),
+            "words": None if words is None else _LIKE.format(_WILD.sub(r"!\1", words)),
+        }
         conditions = ["true"]
-        if state is not None:
-            conditions.append(_STATES[state])
-        if action is not None:
-            conditions.append("action = :action")
         if maker is not None:
             conditions.append("created_by = :maker AND created_by GLOB 'key:*'")
         if since is not None:
             conditions.append("created_at >= :since")
         if words is not None:
             conditions.append("(comment LIKE :words ESCAPE '!' OR id LIKE :words ESCAPE '!')")
-        if cursor is not None:
-            conditions.append("seq < :cursor")
-        read = await self._read(
-            f"SELECT {rows.TOKEN}, seq FROM tokens WHERE {' AND '.join(conditions)} "  # noqa: S608
-            "ORDER BY seq DESC LIMIT :limit",
-            {
-                "now": to_millis(now),
-                "action": action,
-                "maker": maker,
-                "since": rows.millis(since),
-                "words": None if words is None else _LIKE.format(_WILD.sub(r"!\1", words)),
-                "cursor": cursor,
-                "limit": limit + 1,
-            },
-        )
+        is_narrow = maker is not None
+        if action is not None:
+            is_narrow = is_narrow or state is None or await self._are_few(_OF_ACTION, arguments)
+            conditions.append("action = :action" if is_narrow else "+action = :action")
+        if state is not None:
+            conditions.append(_STATES[state])
+            found = None if is_narrow else _BY_TIME.get(state)
+            if found is not None and await self._are_few(found, arguments):
+                conditions.append(f"seq IN ({found})")
+        sql = f"SELECT {rows.TOKEN}, seq FROM tokens WHERE {' AND '.join(conditions)}"  # noqa: S608
+        if words is not None:
+            read = await self._search(sql, arguments, limit + 1, cursor)
+        else:
+            if cursor is not None:
+                sql += " AND seq < :cursor"
+            read = await self._read(
+                f"{sql} ORDER BY seq DESC LIMIT :limit",
+                {**arguments, "cursor": cursor, "limit": limit + 1},
+            )
         return Page(
             [rows.token(row) for row in read[:limit]],
             read[limit - 1][-1] if len(read) > limit else None,
         )
+
+    async def _are_few(self, sql: str, arguments: dict[str, Any]) -> bool:
+        ((count,),) = await self._read(
+            f"SELECT count(*) FROM (SELECT 1 FROM ({sql}) LIMIT {_FEW + 1})",  # noqa: S608
+            arguments,
+        )
+        return bool(count <= _FEW)
+
+    async def _search(
+        self, sql: str, arguments: dict[str, Any], most: int, cursor: int | None
+    ) -> list[rows.Row]:
+        """Look at every token, a part of them at a time, so that other lists need not wait."""
+        ((newest,),) = await self._read("SELECT coalesce(max(seq), 0) FROM tokens", {})
+        end = newest + 1 if cursor is None else min(cursor, newest + 1)
+        found: list[rows.Row] = []
+        while end > 0 and len(found) < most:
+            begin = end - _SEARCHED_TOGETHER
+            found += await self._read(
+                f"{sql} AND seq >= :begin AND seq < :end ORDER BY seq DESC LIMIT :limit",
+                {**arguments, "begin": begin, "end": end, "limit": most - len(found)},
+            )
+            end = begin
+        return found
 
     async def add_token(
         self, make: Callable[[], Token], request: Request | None, now: datetime

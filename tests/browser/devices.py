@@ -28,6 +28,8 @@ from tests.real.home_assistant import HomeAssistant
 _SCREENS: Final[dict[str, Any]] = {
     "phone": {},
     "desk": {"viewport": {"width": 1280, "height": 1300}, "is_mobile": False, "has_touch": False},
+    # just wide enough for two columns
+    "docs": {"viewport": {"width": 880, "height": 1300}, "is_mobile": False, "has_touch": False},
 }
 _SHOWN: Final = {"action": "device-action.png", "link": "device-link.png"}
 _MARGIN: Final = 16
@@ -119,7 +121,7 @@ async def cut_out(page: Page) -> bytes:
         "cards => cards.map(each => each.getBoundingClientRect())"
         ".map(box => [box.left, box.right, box.bottom])"
     )
-    left = min(box[0] for box in boxes) - _MARGIN
+    left = max(min(box[0] for box in boxes) - _MARGIN, 0)
     right = max(box[1] for box in boxes) + _MARGIN
     bottom = max(box[2] for box in boxes) + _MARGIN
     clip: Any = {"x": left, "y": 0, "width": right - left, "height": bottom}
@@ -131,12 +133,12 @@ async def take(each: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with furnished(Path(folder)) as house, browsing() as browser:
             if each is None:
-                async with owner(browser, house, "desk") as page:
+                async with owner(browser, house, "docs") as page:
                     for name, file in _SHOWN.items():
                         await visit(page, house, name)
                         (PICTURES / file).write_bytes(await cut_out(page))
                 return
-            for screen in _SCREENS:
+            for screen in ("phone", "desk"):
                 async with owner(browser, house, screen) as page:
                     for name in house.pages:
                         await visit(page, house, name)

@@ -1,8 +1,8 @@
 """Take the pictures of the visitor's pages that the documentation shows.
 
-``scripts/screenshots`` writes ``docs/pictures``: every page as a phone shows it, on one sheet each
-for light and dark, and one page for the README. The clock stands still, so that the pictures
-change only when the pages do. With a folder as argument it writes every page as a file of its own
+``scripts/screenshots`` writes them to ``docs/pictures``: every page as a phone shows it, on one
+sheet each for light and dark, and one page for the README. The clock stands still, so that the
+pictures change only when the pages do. With a folder as argument it writes every page as a file of its own
 there, on a phone and on a desk, to look at.
 """
 

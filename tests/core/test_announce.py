@@ -57,7 +57,7 @@ class World:
             claim = await self.store.claim(self.token.id, attempt, making.VISITOR, self.clock.now)
             announce = announcer(notify=True)
             settled = await self.store.settle(claim, making.EXECUTED, self.clock.now, announce)
-            self.changes.tell(Subject.SUBMISSION, settled.id)
+            self.changes.tell(Subject.FINISHED, settled.id)
             numbers.append(settled.id)
         return numbers
 

@@ -188,10 +188,12 @@ async def test_what_changed_is_told(world: World) -> None:
     found = await world.mint()
     world.changes.clear()
     done = await world.submit(found)
-    await until(lambda: len(world.changes) == 3)
+    await until(lambda: len(world.changes) == 5)
     assert world.changes == [
+        Change(Subject.SUBMISSION, done.id),
         Change(Subject.TOKEN, found.token.id),
         Change(Subject.SUBMISSION, done.id),
+        Change(Subject.FINISHED, done.id),
         Change(Subject.TOKEN, found.token.id),
     ]
 

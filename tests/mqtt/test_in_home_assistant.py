@@ -128,14 +128,16 @@ class House:
 
         await until(gone)
 
-    async def until_entities(self, device: str, names: set[str]) -> Any:
-        """Wait until a device has exactly these entities, all with a state."""
+    async def until_entities(self, device: str, names: set[str], *, known: bool = True) -> Any:
+        """Wait until a device has exactly these entities, and their states are ``known``."""
 
         async def found() -> dict[str, tuple[str, str]] | None:
             seen.clear()
             seen.update(await self.look(device))
+            missing = {"", "unavailable"}
             is_complete = seen.keys() == names and all(
-                state not in {"", "unavailable"} for _, state in seen.values()
+                state not in (missing | {"unknown"} if known and name in KNOWN else missing)
+                for name, (_, state) in seen.items()
             )
             return dict(seen) if is_complete else None
 
@@ -175,6 +177,8 @@ async def until(ask: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
     return found
 
 
+# what has a state from the beginning
+KNOWN: Final = {"State", "Uses left", "Enabled", "Remaining tokens"}
 OF_A_TOKEN: Final = {
     *("State", "Uses left", "Submission", "Last used", "Expires"),
     *("Enabled", "Replenish", "Revoke"),
@@ -262,7 +266,12 @@ async def test_every_entity_appears_as_a_person_would_expect(house: House) -> No
     link = "sensor.open_the_front_door_newest_link"
     await house.until_attribute(link, "url", token["url"])
     await house.until_picture("image.open_the_front_door_qr_code")
-    states, found = await house.states(), {}
+    states = await house.until_states(
+        sensor__one_time_service_remaining_tokens="1",
+        sensor__open_the_front_door_remaining_uses="3",
+        binary_sensor__one_time_service_home_assistant_connection="on",
+    )
+    found = {}
     for each in (await house.home.mqtt_entities()).values():
         state = states[each["entity_id"]]
         attributes = state["attributes"]
@@ -471,7 +480,7 @@ async def test_what_the_api_refuses_does_no_harm_either(house: House) -> None:
                 (topics.action_device(f"a{number}"), OF_AN_ACTION | OF_LINKS, f"a{number}"),
                 (topics.token_device(f"t{number}"), OF_A_TOKEN, f"Link t{number}"),
             ):
-                await house.until_entities(device, names)
+                await house.until_entities(device, names, known=False)
                 named = (await house.home.mqtt_devices())[device]["name"]
                 assert named == (name_of(text) or otherwise)
         await publish(ear, dict.fromkeys([*messages, topics.status]))

@@ -169,7 +169,7 @@ class World:
         claim = await self.store.claim(token.id, attempt, making.VISITOR, self.clock())
         self.changes.tell(Subject.TOKEN, token.id)
         settled = await self.store.settle(claim, outcome, self.clock(), making.ANNOUNCE)
-        self.changes.tell(Subject.SUBMISSION, settled.id)
+        self.changes.tell(Subject.FINISHED, settled.id)
         self.changes.tell(Subject.TOKEN, token.id)
         return settled
 
@@ -1279,7 +1279,7 @@ async def test_a_broker_that_takes_nothing_holds_up_no_submission_and_takes_no_m
         tracemalloc.start()
         begun = time.monotonic()
         for number in range(100_000):
-            world.changes.tell(Subject.SUBMISSION, 1_000_000 + number)
+            world.changes.tell(Subject.FINISHED, 1_000_000 + number)
             world.changes.tell(Subject.TOKEN, token.id)
         took = time.monotonic() - begun
         taken, _ = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""One browser, one house and one daemon for all tests of the dashboard, in one event loop."""
+"""One browser for all tests of the dashboard, and a house and a daemon for those of each view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def estate(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Estate]:

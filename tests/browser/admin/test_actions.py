@@ -303,7 +303,7 @@ async def test_what_a_new_link_gets_is_chosen(
     await shown(phone, name)
     await phone.page.get_by_text("As often as you like").click()
     await phone.page.get_by_text("Other…").click()
-    await phone.page.get_by_label("Time").fill("90m")
+    await phone.page.get_by_role("textbox", name="Time").fill("90m")
     await phone.button("Save").click()
     await expect(phone.button("Save")).to_be_disabled()
     saved = (await phone.daemon.admin("GET", f"/actions/{name}")).json

@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, expect
 
 from tests.browser.admin.owner import EVIL, Estate, Owner
-from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.fakes.home_assistant import Fail, FakeHomeAssistant
 from tests.server.owner import daemon_with_admin
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -39,9 +39,7 @@ async def until_key_exists(owner: Owner, name: str, *, exists: bool) -> None:
     assert any(each["name"] == name for each in listed) == exists
 
 
-async def test_both_connections_are_told_in_words(
-    owner: Owner, home: FakeHomeAssistant
-) -> None:
+async def test_both_connections_are_told_in_words(owner: Owner, home: FakeHomeAssistant) -> None:
     await owner.go("#/connections")
     await expect(card(owner, "Home Assistant")).to_contain_text("Connected")
     await expect(card(owner, "Home Assistant")).to_contain_text(home.version)
@@ -89,8 +87,6 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again_when_asked(
 
 
 async def test_events_that_wait_are_told(phone: Owner, home: FakeHomeAssistant) -> None:
-    from tests.fakes.home_assistant import Fail
-
     home.on_fire = lambda _: Fail("unauthorized", f"Not an administrator {EVIL}")
     try:
         token = await phone.daemon.mint()
@@ -104,11 +100,9 @@ async def test_events_that_wait_are_told(phone: Owner, home: FakeHomeAssistant) 
         home.on_fire = lambda _: None
 
 
-async def test_a_key_is_made_shown_once_and_revoked(
-    owner: Owner, home: FakeHomeAssistant
-) -> None:
+async def test_a_key_is_made_shown_once_and_revoked(owner: Owner, home: FakeHomeAssistant) -> None:
     await owner.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    name = f"Key {EVIL} {datetime.now(UTC).timestamp()}"
+    name = f"<img src=x onerror=alert(1)> {datetime.now(UTC).timestamp()}"
     await owner.go("#/connections")
     await owner.button("New key").click()
     await owner.page.get_by_label("Name").fill(name)
@@ -132,7 +126,7 @@ async def test_a_key_is_made_shown_once_and_revoked(
     assert key not in await owner.page.content()
     it = key_named(owner, name)
     await expect(it).to_contain_text("may read")
-    await expect(it).to_contain_text("expires in")
+    await expect(it).to_contain_text("expires")
     await it.get_by_role("button", name="Revoke").click()
     await owner.page.locator("wa-dialog").get_by_role("button", name="Revoke").click()
     await expect(it).to_have_count(0)
@@ -141,16 +135,17 @@ async def test_a_key_is_made_shown_once_and_revoked(
 
 async def test_a_key_for_links_names_its_actions(phone: Owner, home: FakeHomeAssistant) -> None:
     name = f"Booking {datetime.now(UTC).timestamp()}"
+    await phone.daemon.action("book", title="Let guests in")
     await phone.go("#/connections")
     await phone.button("New key").click()
     await phone.page.get_by_label("Name").fill(name)
     await phone.page.get_by_text("Makes links of the actions").click()
     await phone.button("Make the key").click()
     await expect(phone.page.get_by_role("alert")).to_contain_text("names its actions")
-    await phone.page.get_by_role("checkbox", name="Open the front door").check()
+    await phone.page.get_by_role("checkbox", name="Let guests in").check()
     await phone.button("Make the key").click()
     await phone.button("Done").click()
-    await expect(key_named(phone, name)).to_contain_text("may make links: Open the front door")
+    await expect(key_named(phone, name)).to_contain_text("may make links: Let guests in")
 
 
 async def test_the_name_of_a_key_that_is_taken_is_said_at_the_field(

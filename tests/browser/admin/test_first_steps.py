@@ -40,8 +40,8 @@ async def follow(owner: Owner, home: FakeHomeAssistant) -> None:
     await expect(step(owner, "Connect otsd").get_by_label("Done")).to_be_visible()
     await owner.check_access()
     does = step(owner, "Say what a link does")
-    await expect(does.get_by_role("button")).to_have_text(
-        ["Unlock Front door", "Switch on Hall"]
+    await expect(does.locator("wa-button")).to_have_text(
+        ["Unlock Front door", "Switch on Hall", "Something else"]
     )
     await does.get_by_role("button", name="Unlock Front door").click()
     await expect(owner.heading()).to_have_text("New action")

@@ -16,7 +16,8 @@ const relative = new Intl.RelativeTimeFormat(LOCALE, { numeric: "auto" });
 export function fromNow(at: string, now = Date.now()): string {
   const seconds = (Date.parse(at) - now) / 1000;
   const size = Math.abs(seconds);
-  const found = UNITS.find(([, length]) => size >= length);
+  // nobody says "in 60 minutes"
+  const found = UNITS.find(([, length]) => size >= length * 0.99);
   if (!found) return seconds > 0 ? "in less than a minute" : "just now";
   return relative.format(Math.round(seconds / found[1]), found[0]);
 }

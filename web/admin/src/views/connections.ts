@@ -13,11 +13,10 @@ import { toast, toastError } from "../ui/toast";
 import { adviceForHome, adviceForMqtt } from "./connections/advice";
 import "./connections/api-keys";
 
-const STATES: Record<Connection["state"], string> = {
+const STATES: Record<Exclude<Connection["state"], "off">, string> = {
   connected: "Connected",
   connecting: "Away",
-  refused: "Does not let otsd in",
-  off: "Not connected",
+  refused: "Refused",
 };
 
 /** What otsd is connected to, how, and what to do where it is not; the keys of programs. */
@@ -49,8 +48,7 @@ export class ConnectionsView extends LitElement {
       .title > otsd-icon {
         color: var(--otsd-accent);
       }
-      .said + .said,
-      .facts + .said,
+      .said,
       .advice {
         margin-block-start: 0.75rem;
       }
@@ -128,8 +126,9 @@ export class ConnectionsView extends LitElement {
   private renderHome(connection: Connection) {
     const { home_assistant: home } = live.session ?? {};
     const canConnect = home?.configured === "none" || home?.configured === "login";
-    const isOn = connection.state === "connected";
-    const connect = canConnect && (!isOn || connection.error);
+    const { state, error } = connection;
+    // one that is only away comes back by itself
+    const connect = canConnect && state !== "connecting" && (state !== "connected" || error);
     return this.renderConnection("Home Assistant", mdiHomeAssistant, connection, {
       advice: adviceForHome(connection, home?.configured),
       facts: home ? this.renderHow(home) : nothing,
@@ -142,7 +141,7 @@ export class ConnectionsView extends LitElement {
             : nothing
         }
         ${
-          connection.state === "connecting" || connection.state === "refused"
+          state === "connecting" || state === "refused"
             ? html`<wa-button appearance="outlined" ?loading=${this.isTrying} @click=${this.retry}
                 >Try again now</wa-button
               >`
@@ -191,7 +190,7 @@ export class ConnectionsView extends LitElement {
       </div>
       <dl class="facts">
         ${
-          since
+          since && state !== "off"
             ? html`<dt>${STATES[state]}</dt>
                 <dd>since <otsd-time .at=${since} exact></otsd-time></dd>`
             : nothing

@@ -45,8 +45,11 @@ export class FirstSteps extends LitElement {
         gap: 0.25rem 1rem;
       }
       li > otsd-icon {
-        grid-row: span 3;
+        grid-row: 1;
         color: var(--wa-color-text-quiet);
+      }
+      li > div {
+        grid-column: 2;
       }
       li.done > otsd-icon {
         color: var(--wa-color-success-on-quiet);
@@ -58,7 +61,6 @@ export class FirstSteps extends LitElement {
         color: var(--otsd-accent);
       }
       li:not(.now, .done) {
-        opacity: 1;
         background: none;
         box-shadow: none;
       }

@@ -152,7 +152,7 @@ export class NewKey extends Sheet {
         <wa-input
           autofocus
           label="Name"
-          maxlength="100"
+          maxlength="64"
           placeholder="Booking system"
           class=${fault ? "wrong" : ""}
           hint=${fault ?? "What is it for? You see it in the list."}

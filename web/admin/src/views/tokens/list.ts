@@ -1,7 +1,6 @@
 import { mdiLinkPlus, mdiMagnify, mdiMagnifyClose, mdiTicketConfirmationOutline } from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
-import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import { api, type TokenFilter } from "../../api";
 import { href } from "../../router";
@@ -19,6 +18,9 @@ const STATE_OPTIONS = [
   { value: "", text: "All" },
   ...CHOICES.map((value) => ({ value, text: STATES[value].text })),
 ];
+/** How many rows are there beyond those in sight, and by how many at a time they change. */
+const BEYOND = 20;
+const STEP = 10;
 const TICK = 10_000;
 const TYPING = 250;
 
@@ -49,10 +51,9 @@ export class TokenList extends LitElement {
         grid-column: 1 / -1;
         min-width: 0;
       }
-      /* what is out of sight costs nothing, however long the list */
-      .rows > li {
-        content-visibility: auto;
-        contain-intrinsic-block-size: auto 5.5rem;
+      /* every row is as high as every other: what is out of sight is a gap of so many rows */
+      .rows li {
+        border-block-end: 1px solid var(--otsd-line);
       }
       a.row {
         display: grid;
@@ -70,9 +71,13 @@ export class TokenList extends LitElement {
         display: flex;
         min-width: 0;
       }
-      .what > * {
+      .what,
+      .when {
+        min-height: 1lh;
         white-space: pre;
+        overflow: hidden;
       }
+      .when,
       .what > :first-child {
         overflow: hidden;
         text-overflow: ellipsis;
@@ -97,9 +102,6 @@ export class TokenList extends LitElement {
         }
         .filters.with-actions {
           grid-template-columns: 1fr 14rem;
-        }
-        .rows > li {
-          contain-intrinsic-block-size: auto 4.5rem;
         }
         a.row {
           grid-template: "name when state" auto "what used state" auto / 1fr auto 7.5rem;
@@ -128,11 +130,14 @@ export class TokenList extends LitElement {
   /** The titles of the actions by their names. */
   @property({ attribute: false }) titles: ReadonlyMap<string, string> = new Map();
   @state() private filter: TokenFilter = {};
-  /** When the times of all rows were told last. */
-  @state() private told = 0;
   @state() private isGrowing = false;
+  /** The rows that are there: in sight, or nearly. */
+  @state() private first = 0;
+  @state() private last = 2 * BEYOND;
+  @query(".rows") private rows!: HTMLElement | null;
   @query(".more") private end!: HTMLElement | null;
 
+  private height = 0;
   private typing = 0;
   private ticking = 0;
   private readonly tokens = new LiveList<Token>(this, {
@@ -153,9 +158,13 @@ export class TokenList extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     this.ticking = window.setInterval(() => this.tick(), TICK);
+    addEventListener("scroll", this.look, { passive: true });
+    addEventListener("resize", this.look);
   }
 
   override disconnectedCallback(): void {
+    removeEventListener("scroll", this.look);
+    removeEventListener("resize", this.look);
     clearInterval(this.ticking);
     clearTimeout(this.typing);
     this.atTheEnd.disconnect();
@@ -171,17 +180,30 @@ export class TokenList extends LitElement {
   }
 
   protected override updated(): void {
+    this.look();
     this.atTheEnd.disconnect();
     if (this.end && !this.isGrowing) this.atTheEnd.observe(this.end); // tells at once if it is seen
   }
 
+  /** See which rows are in sight. */
+  private readonly look = (): void => {
+    const height = this.rows?.querySelector("li")?.getBoundingClientRect().height;
+    if (!this.rows || !height) return; // there is none, or all of it is hidden
+    const above = -this.rows.getBoundingClientRect().top;
+    const step = (row: number) => Math.floor(row / STEP) * STEP;
+    this.height = height;
+    this.first = Math.max(0, step(above / height - BEYOND));
+    this.last = step((above + innerHeight) / height + BEYOND) + STEP;
+  };
+
   /** Follow the clock: no event tells of a token that begins or ends with time. */
   private tick(): void {
-    const now = (this.told = Date.now());
+    const now = Date.now();
     for (const token of this.tokens.items) {
       const state = stateAt(token, now);
       if (state !== token.state) this.tokens.apply({ id: token.id, item: { ...token, state } });
     }
+    this.requestUpdate(); // "5 minutes ago"
   }
 
   private belongs({ id, state, action, comment }: Token): boolean {
@@ -213,6 +235,7 @@ export class TokenList extends LitElement {
 
   protected override render() {
     const { items, isLoading, error, hasMore } = this.tokens;
+    const first = Math.min(this.first, Math.max(0, items.length - BEYOND));
     const isBare = !items.length && !isLoading && !error && !this.isFiltered;
     return html`
       <div class="head">
@@ -226,16 +249,17 @@ export class TokenList extends LitElement {
       <p role="status" class="out-of-sight">${this.count()}</p>
       ${
         items.length
-          ? html`<ul class="card rows">
-              ${repeat(
-                items,
-                (token) => token.id,
-                (token) =>
-                  guard([token, this.told, this.titles.get(token.action)], () =>
-                    this.renderRow(token),
-                  ),
-              )}
-            </ul>`
+          ? html`<div class="card rows">
+              ${this.renderGap(first)}
+              <ul>
+                ${repeat(
+                  items.slice(first, this.last),
+                  (token) => token.id,
+                  (token, place) => this.renderRow(token, first + place),
+                )}
+              </ul>
+              ${this.renderGap(items.length - this.last)}
+            </div>`
           : nothing
       }
       ${
@@ -315,11 +339,16 @@ export class TokenList extends LitElement {
     </div>`;
   }
 
-  private renderRow(token: Token) {
+  private renderGap(rows: number) {
+    return html`<div style="height: ${Math.max(0, rows) * this.height}px"></div>`;
+  }
+
+  private renderRow(token: Token, place: number) {
     const title = this.titles.get(token.action) ?? token.action;
     const now = Date.now();
     const times = span(token, now);
-    return html`<li>
+    const count = this.tokens.hasMore ? -1 : this.tokens.items.length;
+    return html`<li aria-posinset=${place + 1} aria-setsize=${count}>
       <a class="row" href=${href("tokens", token.id)}>
         <span class="name strong">${nameOf(token, this.titles)}</span>
         <span class="what quiet dots"
