@@ -76,6 +76,13 @@ def _name(value: str) -> str:
     return value
 
 
+def _key_name(value: str) -> str:
+    if not value.strip() or len(value) > KEY_NAME_LENGTH:
+        msg = f"a name is text of 1 to {KEY_NAME_LENGTH} characters"
+        raise ValueError(msg)
+    return actionfile.check_text(value)
+
+
 def _request_id(value: str) -> str:
     if not REQUEST_ID.fullmatch(value):
         raise ValueError(REQUEST_ID_RULE)
@@ -150,8 +157,7 @@ Instant = Annotated[
 ]
 KeyName = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=KEY_NAME_LENGTH, pattern=r"\S"),
-    AfterValidator(actionfile.check_text),
+    AfterValidator(_key_name),
     _described(minLength=1, maxLength=KEY_NAME_LENGTH, pattern=_SOME_TEXT, examples=["calendar"]),
 ]
 RequestId = Annotated[str, AfterValidator(_request_id)]

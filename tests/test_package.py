@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def test_the_wheel_has_the_owners_page_whole(wheel: Path) -> None:
     assert [name for name in loaded if name.removeprefix("./") not in page] == []
     assert "<style" not in document
     assert re.findall(r"<script(?![^>]* src=)", document) == []
+    for name in page:
+        if name.endswith((".js", ".css")):
+            assert gzip.decompress(page[f"{name}.gz"]) == page[name]
 
 
 def test_the_source_distribution_builds_the_same_page(wheel: Path, tmp_path: Path) -> None:

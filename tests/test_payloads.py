@@ -1,5 +1,7 @@
 """What programs send, read strictly, and what they get back."""
 
+import csv
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +19,7 @@ from otsd.core.ports import ConnectionState, ConnectionStatus
 from otsd.core.tokens import Reason, Submission, SubmissionState, Token
 from otsd.payloads import (
     CreateAction,
+    CreateKey,
     EditToken,
     MintToken,
     ReplaceAction,
@@ -24,8 +27,11 @@ from otsd.payloads import (
     action_json,
     check_name,
     connection_json,
+    csv_lines,
+    entity_list,
     list_json,
     read,
+    service_list,
     submission_json,
     token_json,
 )
@@ -407,3 +413,115 @@ def test_a_connection_and_a_list_are_shown(clock: Clock) -> None:
     }
     assert list_json([{"id": 1}], None) == {"items": [{"id": 1}], "next": None}
     assert list_json([], 7) == {"items": [], "next": "7"}
+
+
+# -- tables for spreadsheets -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\uff0b1", "'\uff0b1"),
+        ("\uff0d1", "'\uff0d1"),
+        ("\uff201", "'\uff201"),
+        ("  =1", "  '=1"),
+        ("\t=1", "\t'=1"),
+        ("\r=1", "\r'=1"),
+        ("\n=1", "\n'=1"),
+        ("\u00a0=1", "\u00a0'=1"),
+        ('"=1', "\"'=1"),
+        ("x;=1", "x;'=1"),
+        ('x; "=1', "x; \"'=1"),
+        ("x\n-1", "x\n'-1"),
+        ("a=1;b=2", "a=1;b=2"),
+        ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (X11; Linux x86_64)"),
+        ("2026-11-21T20:15:00+00:00", "2026-11-21T20:15:00+00:00"),
+        ("", ""),
+        (-1, "-1"),
+        (None, ""),
+        (True, "True"),
+    ],
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_text(cell: object, written: str) -> None:
+    ((found,),) = csv.reader(io.StringIO(csv_lines([[cell]]).decode(), newline=""))
+    assert found == written
+
+
+TRIGGERS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+@given(
+    st.lists(st.lists(st.text("=+-@;,\"' \t\r\nax\uff1d"), min_size=2, max_size=2), max_size=4),
+    st.sampled_from(",;\t"),
+)
+def test_no_cell_begins_a_formula_however_the_table_is_cut(
+    rows: list[list[str]], delimiter: str
+) -> None:
+    written = csv_lines(rows).decode()
+    for row in csv.reader(io.StringIO(written, newline=""), delimiter=delimiter):
+        for cell in row:
+            assert not cell.lstrip().startswith(TRIGGERS), (written, cell)
+
+
+@given(st.lists(st.lists(st.text('ab,;"\r\n '), min_size=1, max_size=3)))
+def test_a_table_is_read_as_it_was_written(rows: list[list[str]]) -> None:
+    written = csv_lines(rows)
+    assert written.count(b"\r\n") >= len(rows)
+    assert list(csv.reader(io.StringIO(written.decode(), newline=""))) == rows
+
+
+# -- pickers -----------------------------------------------------------------------------------
+
+
+def test_a_picker_is_shown_what_integrations_say_of_themselves_however_odd() -> None:
+    services: dict[str, Any] = {
+        "lock": {"unlock": {"name": "Unlock", "description": "", "target": {}, "fields": None}},
+        "odd": {
+            "b": {
+                "fields": {
+                    "bare": None,
+                    "more": {"fields": {"deep": {"required": True, "description": 7}}},
+                }
+            },
+            "a": {"name": 1, "target": {"entity": {}}},
+        },
+    }
+    unlock, first, second = service_list(services)
+    assert unlock == {
+        "name": "lock.unlock",
+        "title": "Unlock",
+        "description": None,
+        "fields": [],
+        "target": False,
+    }
+    assert (first["name"], first["title"], first["target"]) == ("odd.a", "1", True)
+    assert second["fields"] == [
+        {"name": "bare", "description": None, "required": False, "example": None},
+        {"name": "deep", "description": "7", "required": True, "example": None},
+    ]
+
+
+def test_an_entity_may_be_called_by_a_number() -> None:
+    states: list[dict[str, Any]] = [
+        {"entity_id": "lock.b", "state": "locked", "attributes": {"friendly_name": 7}},
+        {"entity_id": "lock.a", "state": "locked"},
+    ]
+    assert entity_list(states) == [
+        {"entity_id": "lock.a", "name": None, "state": "locked"},
+        {"entity_id": "lock.b", "name": "7", "state": "locked"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb"])
+def test_a_key_has_a_name_that_can_be_shown(name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read(CreateKey, json.dumps({"name": name, "scope": "read"}), BERLIN)
+    (fault,) = caught.value.faults
+    assert fault.loc == ("name",)
+    assert "500" not in fault.msg
+    assert "pattern" not in fault.msg

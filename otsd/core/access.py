@@ -165,6 +165,11 @@ class Misdirected(OtsdError):
 class AccountsUnavailable(OtsdError):
     """Home Assistant could not be asked about its users."""
 
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        """Carry a sentence, and the ``reason`` in it by which a log names it."""
+        super().__init__(message)
+        self.reason = reason or message
+
 
 class LoginRefused(OtsdError):
     """Home Assistant does not accept a code or a token (any more)."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import aiohttp
 
 from otsd.core.access import AccountsUnavailable, LoginRefused
+from otsd.home.reasons import why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _DEADLINE: Final = 10.0
 _GOODBYE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 _MOST_REFUSALS: Final = 2
-_AWAY: Final = "Home Assistant cannot be reached."
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Accounts:
             ) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise AccountsUnavailable(_AWAY) from error
+            raise self._away(error) from error
 
     async def user(self, access: str) -> User:
         """Return whose access token this is; raises as `refresh`."""
@@ -163,7 +163,7 @@ class Accounts:
                 return User(str(said["id"]), str(said.get("name") or ""), said["is_admin"] is True)
         # of another form than Home Assistant's, an answer raises one of the last three
         except (aiohttp.ClientError, TimeoutError, TypeError, ValueError, LookupError) as error:
-            raise AccountsUnavailable(_AWAY) from error
+            raise self._away(error) from error
 
     async def user_of_stranger(self, access: str) -> User:
         """Return whose access token this is that anybody may have sent; raises as `refresh`."""
@@ -189,6 +189,10 @@ class Accounts:
                 self._refusals += 1
                 raise
 
+    def _away(self, error: Exception) -> AccountsUnavailable:
+        reason = why(self._url, error)
+        return AccountsUnavailable(f"Home Assistant cannot be reached: {reason}.", reason)
+
     async def _ask(self, **form: str) -> dict[str, Any]:
         form["client_id"] = self._client_id
         try:
@@ -196,7 +200,7 @@ class Accounts:
                 status = response.status
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise AccountsUnavailable(_AWAY) from error
+            raise self._away(error) from error
         try:
             said = json.loads(text)
         except ValueError:

@@ -96,6 +96,6 @@ class OwnCredential:
             except LoginRefused as error:
                 raise CredentialRefused(_ENDED) from error
             except AccountsUnavailable as error:
-                raise Lost(str(error)) from error
+                raise Lost(error.reason) from error
 
         self._home.use(credential)

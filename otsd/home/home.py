@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -36,6 +35,7 @@ from otsd.core.errors import (
 from otsd.core.ports import Clock, ConnectionStatus, Ran
 from otsd.home.catalogue import Catalogue
 from otsd.home.commands import Client, command, subscribe
+from otsd.home.reasons import why
 from otsd.supervise import REFUSAL_PAUSES, CredentialRefused, Keeper, Lost
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Pace:
     # a frozen peer is noticed within these two together
     ping_every: timedelta = timedelta(seconds=7)
     ping_deadline: timedelta = timedelta(seconds=8)
+    # Home Assistant forgets a login that was not used for 90 days
+    renew_every: timedelta = timedelta(days=1)
     refusal_pauses: tuple[timedelta, timedelta] = REFUSAL_PAUSES
 
 
@@ -326,6 +328,7 @@ class HomeAssistant:
                 try:
                     tasks.create_task(_listen(client), name="Home Assistant: listen")
                     tasks.create_task(self._ping(client), name="Home Assistant: ping")
+                    tasks.create_task(self._renew(), name="Home Assistant: credential")
                     await self._use(client, tasks)
                 finally:
                     self._client = self._catalogue = None
@@ -360,11 +363,11 @@ class HomeAssistant:
                 # us banned.
                 msg = f"The access token is not accepted. {_MEND}"
                 raise CredentialRefused(msg) from error
-            raise Lost(_why(self._address.websocket_url, error)) from error
+            raise Lost(why(self._address.websocket_url, error)) from error
         # The handshake of something that is not Home Assistant fails in many ways: a frame that
         # is no text is aiohttp's WSMessageTypeError, which is a TypeError.
         except Exception as error:
-            raise Lost(_why(self._address.websocket_url, error)) from error
+            raise Lost(why(self._address.websocket_url, error)) from error
         return client
 
     async def _use(self, client: Client, tasks: asyncio.TaskGroup) -> None:
@@ -391,6 +394,14 @@ class HomeAssistant:
             error = await self._who_are_we(client)
             if self._client is not None:
                 self._keeper.limited(error)
+
+    async def _renew(self) -> NoReturn:
+        """Use the credential now and then, so that Home Assistant goes on knowing it."""
+        while True:
+            await asyncio.sleep(self._pace.renew_every.total_seconds())
+            if self._credential is not None:
+                with suppress(Lost):
+                    await self._credential()
 
     async def _who_are_we(self, client: Client) -> str | None:
         user = await command(client, "auth/current_user", self._pace.ping_deadline)
@@ -449,36 +460,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     # whatever it was, otsd stays up
     _log.debug("the session with Home Assistant ended unexpectedly", exc_info=first)
     return Lost(f"it says something unexpected ({type(first).__name__}: {first})")
-
-
-def _why(url: URL, error: Exception) -> str:
-    """Say in plain words why a connection could not be made."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if reason := _reason(url, cause):
-            return reason
-        cause = cause.__cause__
-    return f"{url} does not speak as Home Assistant does ({type(error).__name__})"
-
-
-def _reason(url: URL, cause: BaseException) -> str | None:  # noqa: PLR0911 - a sentence each
-    match cause:
-        case aiohttp.ClientConnectorCertificateError():
-            return (
-                f"the certificate of {url.host} is not trusted ({cause.certificate_error}); "
-                "see home_assistant.ca_file and home_assistant.verify_tls"
-            )
-        case aiohttp.ClientConnectorSSLError():
-            return f"{url.host}:{url.port} does not speak TLS; see home_assistant.url"
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {url.host} is not known; see home_assistant.url"
-        case aiohttp.ClientConnectorError():
-            return f"nothing answers at {url.host}:{url.port} ({cause.strerror or cause.os_error})"
-        case aiohttp.WSServerHandshakeError(status=HTTPStatus.FORBIDDEN):
-            return f"{url} lets nobody in from here (HTTP 403); see its ip_bans.yaml"
-        case aiohttp.WSServerHandshakeError():
-            return f"{url} answers with HTTP {cause.status}; is it Home Assistant?"
-        case TimeoutError():
-            return f"{url} does not answer"
-        case _:
-            return None

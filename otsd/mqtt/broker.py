@@ -151,9 +151,7 @@ class Broker:
 
     # -- what is heard -------------------------------------------------------------------------
 
-    async def _listen(
-        self, line: Line, known: Sequence[Topics], obeying: asyncio.TaskGroup
-    ) -> None:
+    async def _listen(self, line: Line, known: list[Topics], obeying: asyncio.TaskGroup) -> None:
         free = asyncio.Semaphore(_MOST_AT_ONCE)
         async for message in line.messages:
             topic, payload = str(message.topic), _bytes(message)
@@ -172,6 +170,9 @@ class Broker:
                     self._obey(self._commands, line, _command(message, topic, payload), free),
                     name="MQTT: command",
                 )
+            elif message.retain and payload == _ONLINE and topic in {each.status for each in known}:
+                # another daemon is called as this one was: what is there is not otsd's any more
+                known[:] = [each for each in known if each.status != topic]
             elif message.retain and payload:
                 self._projection.found(known, topic, payload)
 
@@ -195,7 +196,7 @@ class Broker:
 
     # -- what was there before -----------------------------------------------------------------
 
-    async def _remember(self) -> Sequence[Topics]:
+    async def _remember(self) -> list[Topics]:
         """Return the topics that otsd uses and used, after writing down that it uses these."""
         try:
             known = [Topics(*each) for each in json.loads(self._store.recall(_KNOWN) or "[]")]
@@ -209,22 +210,30 @@ class Broker:
     async def _write_down(self, known: Sequence[Topics]) -> None:
         await self._store.remember(_KNOWN, json.dumps([[each.base, each.prefix] for each in known]))
 
-    async def _sweep(self, line: Line, known: Sequence[Topics]) -> None:
+    async def _sweep(self, line: Line, known: list[Topics]) -> None:
         """Find what is retained and hear no more of it; forget topics that were used once."""
-        filters = {each: None for topics in known for each in topics.retained}
-        filters |= {topics.status: None for topics in known if topics != self._topics}
+        before = list(known)
+        if former := {each.status for each in known} - {self._topics.status}:
+            # whoever is online there is heard of first, and keeps what he has
+            await self._look(line, [*former])
+        filters = dict.fromkeys({each.status for each in known} - {self._topics.status})
+        filters |= {each: None for topics in known for each in topics.retained}
         strays = -1
         # again while there was something: what comes faster than it is read is dropped on the way
         while strays != self._projection.strays:
             strays = self._projection.strays
-            await line.subscribe(list(filters))
-            await asyncio.sleep(self._pace.sweep.total_seconds())
-            await line.unsubscribe(list(filters))
-        if len(known) > 1:
+            await self._look(line, [*filters])
+        kept = [each for each in before if each == self._topics or each not in known]
+        if kept != before:
             try:
-                await self._write_down([self._topics])
+                await self._write_down(kept)
             except StorageUnavailable as error:
                 _log.debug("earlier topics are looked at again next time: %s", error)
+
+    async def _look(self, line: Line, filters: Sequence[str]) -> None:
+        await line.subscribe(filters)
+        await asyncio.sleep(self._pace.sweep.total_seconds())
+        await line.unsubscribe(filters)
 
     # -- the end -------------------------------------------------------------------------------
 

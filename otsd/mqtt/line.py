@@ -54,6 +54,7 @@ _OTHER_NAME: Final = (62, 64)
 
 _LARGEST_PACKET: Final = 1024 * 1024
 _MOST_INCOMING: Final = 10_000
+_AT_A_TIME: Final = 100
 
 _log = logging.getLogger(__name__)
 _logger = logging.getLogger(f"{__name__}.aiomqtt")
@@ -101,6 +102,17 @@ class _Client(aiomqtt.Client):
     """aiomqtt's client, on a socket that is connected, and closed when otsd says so."""
 
     _is_flooded = False
+
+    async def incoming(self) -> AsyncIterator[aiomqtt.Message]:
+        """Yield what comes in, for ever; raises when the connection ends.
+
+        aiomqtt's own iterator takes several turns of the loop for a message, and in every turn
+        another can be read: under a flood of large ones the memory would be full of them.
+        """
+        async for message in self.messages:
+            yield message
+            for _ in range(min(self._queue.qsize(), _AT_A_TIME)):
+                yield self._queue.get_nowait()
 
     async def begin(self, sock: socket.socket) -> None:
         """Say who otsd is, and wait until the broker lets it in or does not.
@@ -178,7 +190,7 @@ class Line:
         self._is_5 = protocol is ProtocolVersion.V5
         self.version = _NAMES[protocol]
         """The version of MQTT that is spoken: ``5`` or ``3.1.1``."""
-        self.messages = client.messages
+        self.messages = client.incoming()
         """What comes in, for ever; raises when the connection ends."""
 
     async def publish(

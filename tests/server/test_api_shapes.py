@@ -249,3 +249,7 @@ async def test_every_problem_fits_its_model(tmp_path: Path) -> None:
             assert answer.status == status, answer.text
             assert answer.headers["Content-Type"] == "application/problem+json"
             fits("Problem", answer)
+        packed = {"Content-Encoding": "gzip"}
+        answer = await daemon.admin("POST", "/tokens", data="{}", headers=packed)
+        assert answer.status == 400
+        fits("Problem", answer)

@@ -13,6 +13,7 @@ from yarl import URL
 
 from otsd.core.access import Scope
 from otsd.home import credential, home
+from otsd.home import reasons as reasons_of
 from otsd.server import admin
 from otsd.server.api import AdminApi
 from otsd.settings import load
@@ -57,11 +58,11 @@ def text(node: ast.expr | None) -> str | None:
 
 def reasons() -> set[str]:
     """Return every sentence by which a connection that could not be made is explained."""
-    tree = ast.parse(Path(home.__file__).read_text())
+    tree = ast.parse(Path(reasons_of.__file__).read_text())
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     returned = [
         text(node.value)
-        for name in ("_why", "_reason")
+        for name in ("why", "_reason")
         for node in ast.walk(functions[name])
         if isinstance(node, ast.Return)
     ]
@@ -130,8 +131,9 @@ def test_every_operation_of_a_scope_is_listed() -> None:
 @pytest.mark.parametrize("page", CONFIGURED, ids=lambda page: page.name)
 def test_every_piece_of_configuration_is_one(page: Path, tmp_path: Path) -> None:
     assert blocks(page, "toml")
+    (tmp_path / "home_assistant").write_text("a secret")
     for block in blocks(page, "toml"):
-        (tmp_path / "config.toml").write_text(block)
+        (tmp_path / "config.toml").write_text(block.replace("/run/secrets", str(tmp_path)))
         assert load(config=tmp_path / "config.toml", environ={})
 
 
@@ -142,15 +144,13 @@ def sites() -> Iterator[tuple[str, str]]:
         for block in blocks(PAGE, "toml")
         if "https" in block and "[admin]" in block
     ]
-    found = re.findall(
-        r"^(\S+) \{\n(.*?)^\}$", "\n".join(blocks(PAGE, "")), re.MULTILINE | re.DOTALL
-    )
+    found = re.findall(r"^(\S+) \{\n(.*?)^\}$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     for address, (host, site) in zip(addresses, found, strict=True):
         assert URL(address).host == host
         yield address, site
 
 
-@pytest.mark.parametrize(("address", "site"), sites(), ids=["name", "path"])
+@pytest.mark.parametrize(("address", "site"), list(sites()), ids=["name", "path"])
 async def test_behind_the_proxy_of_the_page_an_administrator_logs_in_and_out(
     tmp_path: Path, fake_home: FakeHomeAssistant, address: str, site: str
 ) -> None:

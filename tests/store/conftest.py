@@ -7,7 +7,7 @@ import pytest
 
 from otsd.store.store import SqliteStore, opened
 from tests.conftest import Clock
-from tests.store import making
+from tests.store import making, million
 
 
 @pytest.fixture
@@ -22,3 +22,11 @@ async def store(directory: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     async with opened(directory) as (store, _):
         await store.save_action(making.action(), create=True, now=clock.now)
         yield store
+
+
+@pytest.fixture(scope="session")
+def a_million(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a storage directory with a million tokens, to be copied."""
+    directory = tmp_path_factory.mktemp("million") / "data"
+    million.fill(directory)
+    return directory

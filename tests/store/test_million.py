@@ -1,5 +1,6 @@
 """What stays cheap with a million tokens: counting, finding, claiming, starting."""
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ SCALE = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(a_million: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a million tokens."""
-    directory = tmp_path_factory.mktemp("million") / "data"
-    million.fill(directory, SCALE)
+    directory = tmp_path_factory.mktemp("filled") / "data"
+    shutil.copytree(a_million, directory)
     return directory
 
 

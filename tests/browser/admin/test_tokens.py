@@ -409,13 +409,11 @@ async def test_back_in_the_list_one_is_where_one_was(phone: Owner) -> None:
     await expect(row).to_be_visible()
     before = await phone.page.evaluate("scrollY")
     assert before > 500
-    asked = len(phone.asked("/tokens?"))
     await row.click()
     await expect(phone.button("Pause")).to_be_visible()
     assert await phone.page.evaluate("scrollY") == 0
     await phone.page.get_by_role("link", name="All tokens").click()
     await expect(row).to_be_in_viewport()
-    assert len(phone.asked("/tokens?")) == asked
 
 
 async def test_what_people_wrote_is_text_everywhere(owner: Owner) -> None:
@@ -447,8 +445,10 @@ async def test_a_card_with_the_link_is_all_that_is_printed(owner: Owner) -> None
         await expect(card).to_contain_text(text)
     await expect(card.locator("img")).to_be_visible()
     await expect(owner.page.locator("otsd-app")).not_to_be_visible()
-    await expect(owner.page.locator("otsd-link-sheet")).not_to_be_visible()
+    dialog = owner.sheet().locator("dialog")
+    await expect(dialog).not_to_be_visible()
     await owner.page.emulate_media(media="screen")
+    await expect(dialog).to_be_visible()
     printed = "new Promise(done => { window.print = () => done(true) })"
     async with asyncio.timeout(10):
         waiting = asyncio.ensure_future(owner.page.evaluate(printed))
@@ -457,6 +457,17 @@ async def test_a_card_with_the_link_is_all_that_is_printed(owner: Owner) -> None
         assert await waiting
     await owner.button("Done").click()
     await expect(card).to_have_count(0)
+
+
+async def test_where_the_browser_can_share_it_shares_the_link(phone: Owner) -> None:
+    share = "navigator.share = async what => { window.shared = what }"
+    await phone.page.add_init_script(share)
+    await phone.page.reload()
+    token = await opened(phone, "Postwoman")
+    link = await show_link(phone)
+    await phone.button("Share").click()
+    assert await phone.page.evaluate("window.shared") == {"title": ACTION, "url": link}
+    assert link == token["url"]
 
 
 async def test_the_keyboard_is_enough_and_the_focus_comes_back(owner: Owner) -> None:

@@ -9,7 +9,8 @@ export type Kind = (typeof KINDS)[number];
 
 const LONGEST_DELAY = 4000;
 const STATUS_AT_MOST_EVERY = 1000;
-const LONG_HIDDEN = 20_000;
+// a browser makes six connections to a host, so pages that nobody looks at hold none for long
+const LONG_HIDDEN = 10_000;
 
 /**
  * Fires an event named by its kind for each change (`detail` is the `Change`), `"now"` when the
@@ -24,18 +25,22 @@ class Live extends EventTarget {
   private source: EventSource | null = null;
   private delay = 500;
   private retry = 0;
-  private wasOpen = false;
   private asking: Promise<void> | null = null;
   private hiddenAt = 0;
+  private hiding = 0;
 
   /** Begin to follow the daemon, for as long as the page lives. */
   start(): void {
     this.listen();
     void this.refresh();
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.hiddenAt = Date.now();
-      // a phone that slept may hold a connection that is dead
-      else if (Date.now() - this.hiddenAt > LONG_HIDDEN) this.listen();
+      clearTimeout(this.hiding);
+      if (document.hidden) {
+        this.hiddenAt = Date.now();
+        this.hiding = window.setTimeout(() => this.pause(), LONG_HIDDEN);
+      } else if (!this.source || Date.now() - this.hiddenAt > LONG_HIDDEN) {
+        this.listen(); // a phone that slept may hold a connection that is dead
+      }
     });
     addEventListener("online", () => this.listen());
   }
@@ -54,14 +59,19 @@ class Live extends EventTarget {
     }
   }
 
+  private pause(): void {
+    clearTimeout(this.retry);
+    this.source?.close();
+    this.source = null;
+  }
+
   private listen(): void {
     clearTimeout(this.retry);
     this.source?.close();
     const source = (this.source = new EventSource(`${ROOT}/events`));
     source.onopen = () => {
       this.delay = 500;
-      if (this.wasOpen) this.dispatchEvent(new Event("again"));
-      this.wasOpen = true;
+      this.dispatchEvent(new Event("again")); // also at first: what was asked before may be old
       void this.refresh();
     };
     source.onerror = () => {

@@ -2,7 +2,7 @@ import { mdiCheckCircle, mdiCircleOutline } from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import { go, href } from "../router";
-import { Following, live, Watching } from "../store/live";
+import { live, Watching } from "../store/live";
 import "../ui/icon";
 import { styles } from "../ui/styles";
 import { beginWith } from "./actions/draft";
@@ -72,16 +72,17 @@ export class FirstSteps extends LitElement {
 
   @state() private examples: Example[] = [];
 
+  private isReachable = false;
+
   constructor() {
     super();
     new Watching(this);
-    const ask = () => void this.load();
-    new Following(this, "connection", ask, ask);
   }
 
-  override connectedCallback(): void {
-    super.connectedCallback();
-    void this.load();
+  protected override willUpdate(): void {
+    const isReachable = live.status?.home_assistant.state === "connected";
+    if (isReachable && !this.isReachable) void this.load();
+    this.isReachable = isReachable;
   }
 
   private async load(): Promise<void> {

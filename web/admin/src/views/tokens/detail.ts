@@ -322,7 +322,7 @@ export class TokenDetail extends LitElement {
 
   private renderToken(token: Token) {
     const { id, action, valid_from, expires_at, last_used_at, created_at, created_by } = token;
-    const isOver = stateAt(token, Date.now()) === "expired";
+    const state = stateAt(token, Date.now());
     return html`<div class="cards">
       <ul class="card deeds" aria-label="What you can do">
         ${this.deeds(token).map(
@@ -346,8 +346,12 @@ export class TokenDetail extends LitElement {
                   <dd>${this.renderTime(valid_from)}</dd>`
               : nothing
           }
-          <dt>${isOver ? "Expired" : "Expires"}</dt>
-          <dd>${expires_at ? this.renderTime(expires_at) : "never"}</dd>
+          ${
+            state === "revoked"
+              ? nothing
+              : html`<dt>${state === "expired" ? "Expired" : "Expires"}</dt>
+                  <dd>${expires_at ? this.renderTime(expires_at) : "never"}</dd>`
+          }
           <dt>Last used</dt>
           <dd>${last_used_at ? this.renderTime(last_used_at) : "not yet"}</dd>
           <dt>Made</dt>

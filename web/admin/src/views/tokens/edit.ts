@@ -9,6 +9,7 @@ import { exactly } from "../../ui/time";
 import { toast } from "../../ui/toast";
 import "./uses-field";
 import { fromWall, lasting, lengthInWords, midnight, soon, wall } from "./when";
+import { sentence } from "./words";
 
 const LENGTHS = ["1h", "1d", "7d"];
 
@@ -89,7 +90,7 @@ export class EditToken extends Sheet {
         <form class="form" novalidate @submit=${this.save}>
           <wa-input
             label="Who is it for?"
-            hint=${comment || "A note for you; whoever opens the link sees it too."}
+            hint=${sentence(comment ?? "") || "A note for you; whoever opens the link sees it too."}
             class=${comment ? "wrong" : ""}
             maxlength="500"
             autocomplete="off"
@@ -176,6 +177,7 @@ export class ExtendToken extends Sheet {
     const start = Math.max(now, end, valid_from ? Date.parse(valid_from) : 0);
     const problem = this.error instanceof Problem ? this.error : null;
     const fault = problem?.fault("expires_at") ?? this.error?.message;
+    const told = fault ? html`<p class="bad" role="alert">${sentence(fault)}</p>` : nothing;
     return this.frame({
       label: expires_at ? "Extend" : "Set an end",
       body: html`
@@ -186,7 +188,7 @@ export class ExtendToken extends Sheet {
               : "It has no end so far."
           }
         </p>
-        ${fault ? html`<p class="bad" role="alert">${fault}</p>` : nothing}
+        ${this.isExact ? nothing : told}
         <ul class="choices">
           ${LENGTHS.map((length) => {
             const to = new Date(start + lasting(length)).toISOString();
@@ -226,6 +228,7 @@ export class ExtendToken extends Sheet {
                       >Save</wa-button
                     >
                   </form>
+                  ${told}
                 </li>`
               : this.renderChoice("Date and time", "", mdiCalendarClockOutline, () => this.choose())
           }

@@ -11,7 +11,7 @@ import { toastError } from "../../ui/toast";
 import { href, route } from "../../router";
 import type { Token } from "../../types";
 import { Card } from "./card";
-import { usesLeft } from "./words";
+import { sentence, usesLeft } from "./words";
 
 // only on https, and not in every browser
 const CAN_SHARE = "share" in navigator;
@@ -177,7 +177,7 @@ export class HandOver extends LitElement {
           ? html`<div>
               <wa-input
                 label="Who is it for?"
-                hint=${this.fault || "A note for you; whoever opens the link sees it too."}
+                hint=${sentence(this.fault) || "A note for you; whoever opens the link sees it too."}
                 class=${this.fault ? "wrong" : ""}
                 maxlength="500"
                 autocomplete="off"

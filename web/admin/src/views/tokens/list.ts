@@ -346,7 +346,8 @@ export class TokenList extends LitElement {
   private renderRow(token: Token, place: number) {
     const title = this.titles.get(token.action) ?? token.action;
     const now = Date.now();
-    const times = span(token, now);
+    const state = stateAt(token, now);
+    const times = span({ ...token, state }, now);
     const count = this.tokens.hasMore ? -1 : this.tokens.items.length;
     return html`<li aria-posinset=${place + 1} aria-setsize=${count}>
       <a class="row" href=${href("tokens", token.id)}>
@@ -360,7 +361,7 @@ export class TokenList extends LitElement {
             >${lastUse(token, now)}</span
           ></span
         >
-        <otsd-state .state=${token.state}></otsd-state>
+        <otsd-state .state=${state}></otsd-state>
       </a>
     </li>`;
   }

@@ -12,7 +12,7 @@ import { Sheet } from "../../ui/sheet";
 import "./hand-over";
 import { fromWall, lasting, lengthInWords, midnight, soon } from "./when";
 import "./uses-field";
-import { defaultsOf } from "./words";
+import { defaultsOf, sentence } from "./words";
 
 const LENGTHS = ["1h", "1d", "7d"];
 const MANY = 8;
@@ -235,7 +235,7 @@ export class NewLink extends Sheet {
         }
         <span class="grow">
           <span class="strong">${action.title}</span><br />
-          <span class="quiet">${capital(defaultsOf(action))}</span>
+          <span class="quiet">${sentence(defaultsOf(action))}</span>
         </span>
       </button>
       <button
@@ -268,7 +268,7 @@ export class NewLink extends Sheet {
         <form id="wish" class="form" novalidate @submit=${this.submit}>
           <wa-input
             label="Who is it for?"
-            hint=${fault("comment") || "A note for you; whoever opens the link sees it too."}
+            hint=${sentence(fault("comment")) || "A note for you; whoever opens the link sees it too."}
             class=${fault("comment") ? "wrong" : ""}
             maxlength="500"
             autocomplete="off"
@@ -310,7 +310,7 @@ export class NewLink extends Sheet {
                   ></wa-input>`
                 : nothing
             }
-            ${ends ? html`<p class="bad" role="alert">${capital(ends)}</p>` : nothing}
+            ${ends ? html`<p class="bad" role="alert">${sentence(ends)}</p>` : nothing}
           </div>
           <div>
             <otsd-choice
@@ -335,7 +335,7 @@ export class NewLink extends Sheet {
             }
             ${
               fault("valid_from")
-                ? html`<p class="bad" role="alert">${capital(fault("valid_from"))}</p>`
+                ? html`<p class="bad" role="alert">${sentence(fault("valid_from"))}</p>`
                 : nothing
             }
           </div>
@@ -391,10 +391,6 @@ function unique(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function valueOf(event: Event): string {

@@ -2,6 +2,7 @@ import { css, html, LitElement, nothing } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import "../../ui/choice";
 import { styles } from "../../ui/styles";
+import { sentence } from "./words";
 
 /** How often a link can be used: `null` is as often as one likes. Fires `change`. */
 @customElement("otsd-uses-field")
@@ -77,7 +78,7 @@ export class UsesField extends LitElement {
             ></wa-input>`
           : nothing
       }
-      ${this.fault ? html`<p class="bad" role="alert">${this.fault}</p>` : nothing}
+      ${this.fault ? html`<p class="bad" role="alert">${sentence(this.fault)}</p>` : nothing}
     `;
   }
 }

@@ -40,6 +40,11 @@ export function lastUse({ last_used_at }: Token, now: number): string {
   return `used ${fromNow(last_used_at, Math.max(now, Date.parse(last_used_at)))}`;
 }
 
+/** What the API says of a field, as a sentence. */
+export function sentence(fault: string): string {
+  return fault.charAt(0).toUpperCase() + fault.slice(1);
+}
+
 /** Who made it. */
 export function maker(created_by: string): string {
   const [kind, name] = created_by.split(/:(.*)/s);

@@ -1,0 +1,146 @@
+"""The page as a whole: what it weighs, the pages around it, and that what people wrote is text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from tests.browser.admin.owner import DEVICES, EVIL, Estate, Owner
+from tests.browser.browsing import visiting
+from tests.fakes.home_assistant import Fail, FakeHomeAssistant
+from tests.server.owner import daemon_with_admin, key
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+HEAVIEST = 300_000
+# what the browser was sent, with its headers, for each thing that it loaded
+LOADED = """[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .map(each => [new URL(each.name).pathname, each.transferSize, each.decodedBodySize])"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def estate(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Estate]:
+    """Return a house where everybody writes markup into everything."""
+    async with FakeHomeAssistant() as home:
+        home.set_state("lock.front_door", "locked", friendly_name=EVIL)
+        folder = tmp_path_factory.mktemp("evil")
+        settings = {"public.title": f"'''{EVIL}'''"}
+        async with daemon_with_admin(folder, home, token=home.token, settings=settings) as daemon:
+            await daemon.connected()
+            await daemon.action(title=f"Open {EVIL}")
+            estate = Estate(home, daemon, browser)
+            await estate.log_in()
+            yield estate
+            assert "Traceback" not in daemon.log
+
+
+@asynccontextmanager
+async def person(estate: Estate, browser: Browser, **more: Any) -> AsyncIterator[Owner]:
+    """Come back from Home Assistant's login as somebody whose name is markup."""
+    user = estate.home.add_user(EVIL, **more)
+    async with visiting(browser) as context:
+        owner = Owner(await context.new_page(), estate.daemon)
+        sent = await context.request.get(f"{estate.daemon.admin_url}/login", max_redirects=0)
+        await owner.page.goto(estate.home.authorize(sent.headers["location"], user))
+        yield owner
+        assert owner.complaints == []
+        assert owner.elsewhere == []
+
+
+async def check_message(owner: Owner, heading: str) -> None:
+    await expect(owner.heading()).to_have_text(heading)
+    await owner.check_access()
+    await owner.check_width()
+    await expect(owner.page.locator("header")).to_have_text(EVIL)  # the site's title
+    await expect(owner.page.locator("img")).to_have_count(0)
+
+
+@pytest.mark.parametrize("view", ["tokens", "actions/open-door"])
+async def test_the_page_is_there_after_less_than_300_kilobytes(estate: Estate, view: str) -> None:
+    """Measured in the browser; the editor comes on top, when it is opened."""
+    async with estate.owner() as owner:
+        await owner.page.goto("about:blank")
+        await owner.page.goto(f"{owner.daemon.admin_url}/#/{view}", wait_until="networkidle")
+        loaded = await owner.page.evaluate(LOADED)
+        owner.requests = [each for each in owner.requests if each.url != "about:blank"]
+    sizes = {path: size for path, size, _ in loaded}
+    assert {path.rpartition(".")[2] for path in sizes} >= {"/", "js", "css"}
+    assert all(sizes.values())  # nothing came from a cache
+    assert sum(sizes.values()) < HEAVIEST
+    big = [each for each in loaded if each[2] > 10_000 and "/assets/" in each[0]]
+    assert big
+    assert [path for path, size, whole in big if size > whole / 2] == []
+
+
+async def test_what_people_wrote_is_text_on_every_view(estate: Estate, browser: Browser) -> None:
+    daemon, home = estate.daemon, estate.home
+    program = await key(daemon, f"<img src=x onerror=alert(2)> {len(EVIL)}", "admin")
+    minted = await daemon.request(
+        "POST",
+        f"{daemon.admin_url}/api/v1/tokens",
+        headers=program["bearer"],
+        json={"action": "open-door", "comment": f"Comment {EVIL}", "max_uses": 5},
+    )
+    assert minted.status == 201, minted.text
+    code, token = minted.json["url"].rpartition("=")[2], minted.json["id"]
+    home.on_call = lambda _: Fail("home_assistant_error", f"Jammed {EVIL}")
+    submit = f"/api/public/token/submit?token={code}"
+    assert (await daemon.post(submit, headers={"User-Agent": f"Agent {EVIL}"})).status == 502
+
+    async with person(estate, browser, admin=True) as owner:
+        await owner.go("#/tokens")
+        await expect(owner.page.locator("header .brand")).to_have_text(EVIL)
+        await expect(owner.page.locator("header .who .strong")).to_have_text(EVIL)
+        await expect(owner.page).to_have_title(f"Tokens · {EVIL}")
+        await expect(owner.row("Comment")).to_contain_text(f"Comment {EVIL}")
+        await expect(owner.row("Comment")).to_contain_text(f"Open {EVIL}")
+
+        await owner.go(f"#/tokens/{token}")
+        await expect(owner.heading()).to_have_text(f"Comment {EVIL}")
+        await expect(owner.page.locator("dl.facts")).to_contain_text(program["name"])
+        history = owner.page.locator("otsd-token-history li")
+        await expect(history).to_contain_text(f"Jammed {EVIL}")
+
+        await owner.go("#/activity")
+        it = owner.page.locator("otsd-activity details")
+        await it.locator("summary").click()
+        for text in (f"Comment {EVIL}", f"Jammed {EVIL}", f"Agent {EVIL}"):
+            await expect(it).to_contain_text(text)
+
+        await owner.go("#/actions")
+        await expect(owner.page.locator("main li")).to_contain_text(f"Open {EVIL}")
+        await owner.go("#/actions/open-door")
+        await expect(owner.heading()).to_have_text(f"Open {EVIL}")
+        touched = owner.page.get_by_role("list", name="What it touches")
+        await expect(touched).to_contain_text(EVIL)
+
+        await owner.go("#/connections")
+        await expect(owner.page.locator("otsd-api-keys li")).to_contain_text(program["name"])
+        await expect(owner.page.locator("img")).to_have_count(0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+async def test_the_pages_around_it_can_be_read_by_everybody(
+    estate: Estate, browser: Browser, device: str
+) -> None:
+    async with person(estate, browser) as stranger:
+        await check_message(stranger, "You may not enter here")
+        await expect(stranger.page.get_by_role("main")).to_contain_text(
+            f"{EVIL} is not an administrator"
+        )
+        await stranger.page.goto(f"{stranger.daemon.admin_url}/callback?code=x&state={EVIL}")
+        await check_message(stranger, "This login cannot be finished")
+    async with estate.owner(**DEVICES[device]) as owner:
+        await owner.page.goto(f"{owner.daemon.admin_url}/connect")
+        await check_message(owner, "otsd is connected otherwise")
+        await owner.page.get_by_role("link", name="Back").click()
+        await owner.page.get_by_role("button", name="Log out").click()
+        await check_message(owner, "You are logged out")
+    await estate.log_in()
