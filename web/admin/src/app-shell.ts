@@ -47,6 +47,7 @@ export class AppShell extends LitElement {
         display: flex;
         align-items: center;
         gap: 0.75rem;
+        min-width: 0;
         min-height: 3.5rem;
         padding: env(safe-area-inset-top) 0.5rem 0 1rem;
         border-block-end: 1px solid var(--otsd-line);

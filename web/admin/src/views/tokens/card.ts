@@ -24,6 +24,7 @@ export class Card extends LitElement {
         justify-items: center;
         gap: 4mm;
         width: 105mm;
+        max-width: 100%;
         margin: 10mm auto;
         padding: 10mm 8mm;
         border: 0.3mm solid #999;
