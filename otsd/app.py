@@ -183,6 +183,7 @@ async def _run(settings: Settings) -> None:
                 browser_url=str(settings.home_assistant.browser_url),
                 configured=credential.source,
                 disconnect=credential.give_up,
+                retry_broker=broker.retry if broker else lambda: None,
             )
         )
         admin = AdminSite(

@@ -218,11 +218,16 @@ class Broker:
             await self._look(line, [*former])
         filters = dict.fromkeys({each.status for each in known} - {self._topics.status})
         filters |= {each: None for topics in known for each in topics.retained}
-        strays = -1
-        # again while there was something: what comes faster than it is read is dropped on the way
-        while strays != self._projection.strays:
-            strays = self._projection.strays
+        # again while there is less than before: what comes faster than it is read is dropped on the
+        # way, and what the broker does not let otsd remove is there each time
+        found = last = None
+        while found != 0 and (last is None or found is None or found < last):
+            last, strays = found, self._projection.strays
             await self._look(line, [*filters])
+            found = self._projection.strays - strays
+        if found:
+            _log.warning("%d retained messages of otsd cannot be removed from the broker", found)
+            return  # it may let otsd do so another time
         kept = [each for each in before if each == self._topics or each not in known]
         if kept != before:
             try:

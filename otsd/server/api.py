@@ -101,6 +101,7 @@ class Parts:
     browser_url: str
     configured: Callable[[], str]
     disconnect: Callable[[], Awaitable[None]]
+    retry_broker: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ class AdminApi:
             Route("GET", "/home-assistant/entities", self.list_entities,
                   answer="All[Entity]", fails=(502, 504)),
             Route("POST", "/home-assistant/retry", self.retry, statuses=(204,)),
+            Route("POST", "/mqtt/retry", self.retry_broker, statuses=(204,)),
             Route("POST", "/home-assistant/disconnect", self.disconnect,
                   statuses=(204,), fails=(409,)),
             Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]", query=page),
@@ -277,6 +279,11 @@ class AdminApi:
     async def retry(self, _: web.Request) -> web.Response:
         """Try to connect to Home Assistant now, also after a refusal."""
         self._parts.home.retry()
+        return web.Response(status=204)
+
+    async def retry_broker(self, _: web.Request) -> web.Response:
+        """Try to connect to the broker now, if it refused otsd."""
+        self._parts.retry_broker()
         return web.Response(status=204)
 
     async def disconnect(self, _: web.Request) -> web.Response:

@@ -44,10 +44,14 @@ _ARRIVE: Final = """\
 """
 _GARAGE: Final = "action: cover.open_cover\ntarget:\n  entity_id: cover.garage\n"
 _BROWSERS: Final = (
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/142.0.0.0 Mobile Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like "
-    "Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+    (
+        "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/142.0.0.0 Mobile Safari/537.36"
+    ),
+    (
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like "
+        "Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
+    ),
 )
 
 
@@ -116,12 +120,15 @@ class House:
         ]:
             self._age(db, comment, made)
             every = {"Dog walker": 1.0, "Cleaner": 3.4, "House sitter": 1.3}.get(comment, 3.0)
-            while begin > end:
-                self._use(db, comment, begin)
-                begin -= every * self._chance.uniform(0.7, 1.2)
+            ago = begin
+            while ago > end:
+                self._use(db, comment, ago)
+                ago -= every * self._chance.uniform(0.7, 1.2)
         expired = int((self.now - timedelta(days=11)).timestamp() * 1000)
         db.execute("UPDATE tokens SET expires_at = ? WHERE comment = 'House sitter'", (expired,))
-        self._use(db, "Cleaner", 0.31, "unconfirmed", "outcome_unknown", "No answer in 300 seconds.")
+        self._use(
+            db, "Cleaner", 0.31, "unconfirmed", "outcome_unknown", "No answer in 300 seconds."
+        )
         self._use(db, "Dog walker", 0.13, "failed", "action_failed", "The lock is jammed.")
         self._use(db, "Dog walker", 0.128)
 
@@ -132,7 +139,7 @@ class House:
             (made, self.ids[comment]),
         )
 
-    def _use(
+    def _use(  # noqa: PLR0917 - a row of a table
         self,
         db: sqlite3.Connection,
         comment: str,
@@ -181,6 +188,7 @@ async def furnished(folder: Path) -> AsyncIterator[tuple[House, FakeHomeAssistan
         home.set_state("cover.garage", "closed", friendly_name="Garage")
         settings = {
             **broker.settings,
+            "home_assistant.browser_url": '"http://homeassistant.local:8123"',
             "public.base_url": '"https://door.example.org"',
             "public.title": '"Rose Cottage"',
         }
@@ -274,8 +282,8 @@ async def take(folder: Path) -> None:
             session = await _log_in(browser, house, home)
             for device, options in _DEVICES.items():
                 for theme in _THEMES:
-                    options = {**options, "color_scheme": theme, "storage_state": session}
-                    async with visiting(browser, **options) as context:
+                    as_this = {**options, "color_scheme": theme, "storage_state": session}
+                    async with visiting(browser, **as_this) as context:
                         for name in _VIEWS:
                             taken = await picture(context, house, name)
                             (folder / f"admin-{name}-{device}-{theme}.png").write_bytes(taken)

@@ -94,9 +94,7 @@ class Surfer:
 
 
 @asynccontextmanager
-async def surfing(
-    browser: Browser, device: dict[str, Any], *may_ask: str
-) -> AsyncIterator[Surfer]:
+async def surfing(browser: Browser, device: dict[str, Any], *may_ask: str) -> AsyncIterator[Surfer]:
     """Open a browser without a past."""
     async with visiting(browser, **device) as context:
         fingers = device.get("has_touch", True)

@@ -180,6 +180,7 @@ export const api = {
   homeActions: () => call<{ items: HomeAction[] }>("GET", "home-assistant/actions"),
   homeEntities: () => call<{ items: HomeEntity[] }>("GET", "home-assistant/entities"),
   retryHome: () => call<void>("POST", "home-assistant/retry"),
+  retryBroker: () => call<void>("POST", "mqtt/retry"),
   disconnectHome: () => call<void>("POST", "home-assistant/disconnect"),
 
   apiKeys: (window: Window = {}) => list<ApiKey>("api-keys", {}, window),

@@ -76,10 +76,10 @@ export class ConnectionsView extends LitElement {
     void live.refresh();
   }
 
-  private async retry(): Promise<void> {
+  private async retry(again: () => Promise<void>): Promise<void> {
     this.isTrying = true;
     try {
-      await api.retryHome();
+      await again();
       await live.refresh();
     } catch (error) {
       toastError(error);
@@ -114,6 +114,15 @@ export class ConnectionsView extends LitElement {
               ${this.renderHome(status.home_assistant)}
               ${this.renderConnection("MQTT", mdiTransitConnectionVariant, status.mqtt, {
                 advice: adviceForMqtt(status.mqtt),
+                buttons:
+                  status.mqtt.state === "refused"
+                    ? html`<wa-button
+                        appearance="outlined"
+                        ?loading=${this.isTrying}
+                        @click=${() => this.retry(api.retryBroker)}
+                        >Try again now</wa-button
+                      >`
+                    : nothing,
               })}
               ${this.renderWaiting(status)}
             </div>`
@@ -142,7 +151,10 @@ export class ConnectionsView extends LitElement {
         }
         ${
           state === "connecting" || state === "refused"
-            ? html`<wa-button appearance="outlined" ?loading=${this.isTrying} @click=${this.retry}
+            ? html`<wa-button
+                appearance="outlined"
+                ?loading=${this.isTrying}
+                @click=${() => this.retry(api.retryHome)}
                 >Try again now</wa-button
               >`
             : nothing

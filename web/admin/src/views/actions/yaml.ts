@@ -132,6 +132,10 @@ const look = EditorView.theme({
     // there is no room beside the list
     ".cm-tooltip.cm-completionInfo": { display: "none" },
     ".cm-lineNumbers": { display: "none !important" },
+    // an entity of a list of steps fits into its line
+    ".cm-line": { padding: "0 0.25rem" },
+    ".cm-gutter-lint": { width: "1em" },
+    ".cm-gutter-lint .cm-gutterElement": { padding: "0" },
   },
   "@media (pointer: coarse)": {
     // under 16 px a phone zooms in

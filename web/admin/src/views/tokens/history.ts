@@ -21,6 +21,9 @@ export class TokenHistory extends LitElement {
       .row {
         flex-wrap: wrap;
       }
+      .row > .grow {
+        flex-basis: 11rem;
+      }
     `,
   ];
 
