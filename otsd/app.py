@@ -62,8 +62,8 @@ SOCKET: Final = "otsd.sock"
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7) without its closing NUL
 _BACKLOG: Final = 1_024  # connect(2) on a unix socket fails, rather than waits, beyond it
 _SUPERVISOR: Final = URL("ws://supervisor/core/websocket")
-# an action may run for minutes, and a page listens to events as long as it is open
-_ADMIN_LIMITS: Final = Limits(response=timedelta(days=365), connections=200)
+# the time in which an answer is taken; that of a handler, such as an action that runs, has no end
+_ADMIN_LIMITS: Final = Limits(response=timedelta(minutes=2), connections=200)
 _GRACE: Final = timedelta(seconds=8)
 _ZONE: Final = "zone"
 _HOME_CHANGED: Final = Change(Subject.CONNECTION, "home_assistant")

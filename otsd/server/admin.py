@@ -205,7 +205,8 @@ class AdminSite:
         await self._end(request)
         text = "This browser has no way in any more until you log in again."
         response = self._message(200, "You are logged out", text, ("Log in again", "./login"))
-        response.del_cookie(doors.COOKIE, path=self._path)
+        if doors.COOKIE in request.cookies:  # which is not sent when another site asked for this
+            response.del_cookie(doors.COOKIE, path=self._path)
         return response
 
     # -- parts -------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
 MOST_ITEMS: Final = 500
+_PATIENCE: Final = 15.0  # for whoever downloads, until he takes the next part
 SOME_ITEMS: Final = 100
 MOST_DAYS: Final = 400
 _SHOWN: Final = 64  # letters of a name that is none
@@ -530,11 +531,13 @@ class AdminApi:
         await response.write(csv_lines([SUBMISSION_COLUMNS]))
         try:
             while True:
-                await response.write(csv_lines(map(_CELLS, map(submission_json, page.items))))
+                lines = csv_lines(map(_CELLS, map(submission_json, page.items)))
+                async with asyncio.timeout(_PATIENCE):
+                    await response.write(lines)
                 if page.next is None:
                     return response
                 page = await self._parts.store.submissions(limit=SOME_ITEMS, cursor=page.next)
-        except StorageUnavailable:
+        except (StorageUnavailable, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()  # an end in good order would make a part look whole
             return response

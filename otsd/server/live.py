@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -135,8 +134,10 @@ class Live:
             return
         await asyncio.sleep(_REST)
         changes = stream.take()
-        with suppress(StorageUnavailable):
+        try:
             await _send(response, "".join(map(self._told, changes)))
+        except StorageUnavailable:
+            stream.end()  # the page comes back, and reads everything anew
 
     def _told(self, change: Change) -> str:
         data = json.dumps({"id": change.id, "item": self._item(change)})

@@ -123,6 +123,7 @@ OPERATIONS = {
     ("GET", "/home-assistant/actions"): "",
     ("GET", "/home-assistant/entities"): "",
     ("POST", "/home-assistant/retry"): "",
+    ("POST", "/mqtt/retry"): "",
     ("POST", "/home-assistant/disconnect"): "",
     ("GET", "/api-keys"): "",
     ("POST", "/api-keys"): "",

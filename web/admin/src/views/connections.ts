@@ -97,6 +97,7 @@ export class ConnectionsView extends LitElement {
     if (!isMeant) return;
     try {
       await api.disconnectHome();
+      live.session = null; // it says how otsd is connected
       toast("otsd is disconnected from Home Assistant.");
       await live.refresh();
     } catch (error) {
