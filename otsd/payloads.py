@@ -36,6 +36,7 @@ from otsd import actionfile
 from otsd.core.access import KEY_NAME_LENGTH, ApiKey, Scope
 from otsd.core.actions import NAME, TITLE_LENGTH, Action, Defaults, Plan, Reach
 from otsd.core.errors import Fault, Invalid
+from otsd.core.imports import Fate, ImportReport
 from otsd.core.keys import KeyWish
 from otsd.core.manage import UNSET, Edit, Mint
 from otsd.core.ports import ConnectionStatus
@@ -281,6 +282,21 @@ class MintCommand(MintToken):
         return replace(super().mint(created_by), bounded=True)
 
 
+class OneTimeServiceFile(BaseModel):
+    """The ``db.json`` of the One Time Service add-on, which `otsd.imports` reads."""
+
+    model_config = ConfigDict(extra="allow")
+
+    service_calls: dict[str, Any]
+    tokens: dict[str, Any]
+
+
+class TakeOffer(_Body):
+    """The file that was looked at, by its SHA-256, and may be imported as it was seen."""
+
+    digest: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
 class TokenCommand(_Body):
     """What is to be done, by MQTT, to one token."""
 
@@ -412,9 +428,48 @@ def token_json(token: Token, now: datetime, url: str | None = None) -> dict[str,
         "last_used_at": _time(token.last_used_at),
         "device": token.device,
     }
+    if token.weak:
+        shown["weak"] = True
     if url is not None:
         shown["url"] = url
     return shown
+
+
+def import_json(report: ImportReport) -> dict[str, Any]:
+    """Show what became of every entry of a file, or would."""
+    return {
+        "dry_run": report.dry_run,
+        "counts": {fate.value: report.counts[fate] for fate in Fate},
+        "actions": [
+            {
+                "source": each.source,
+                "name": each.action and each.action.name,
+                "title": each.action and each.action.title,
+                "yaml": each.action and each.action.yaml,
+                "outcome": each.fate.value,
+                "notes": list(each.notes),
+            }
+            for each in report.actions
+        ],
+        "tokens": [
+            {
+                "number": each.number,
+                "id": None if report.dry_run and each.fate is not Fate.KNOWN else _id(each.token),
+                "action": each.token and each.token.action,
+                "comment": each.token and each.token.comment,
+                "max_uses": each.token and each.token.max_uses,
+                "uses_left": each.token and each.token.uses_left,
+                "expires_at": each.token and _time(each.token.expires_at),
+                "outcome": each.fate.value,
+                "notes": list(each.notes),
+            }
+            for each in report.tokens
+        ],
+    }
+
+
+def _id(token: Token | None) -> str | None:
+    return None if token is None else token.id
 
 
 def submission_json(submission: Submission) -> dict[str, Any]:

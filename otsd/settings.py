@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 
 ADD_ON_OPTIONS = Path("/data/options.json")
 
+ALIASES = MappingProxyType(
+    {
+        "public_token_base_url": "public.base_url",
+        "notify_on_token_submission": "notifications.on_submission",
+        "notification_target": "notifications.target",
+    }
+)
+"""The add-on's options that are called as the One Time Service add-on calls them, by key."""
+
 
 class MqttProtocol(StrEnum):
     """Which MQTT is spoken; ``AUTO`` is 5, and 3.1.1 with a broker that refuses it."""
@@ -462,7 +471,7 @@ class Fault:
     @property
     def variable(self) -> str:
         """The name of the key's environment variable, whether or not it was found there."""
-        return _variable(self.key) if self.key else ""
+        return _variable(ALIASES.get(self.key, self.key)) if self.key else ""
 
     def __str__(self) -> str:
         """Say it in one line, which a key from a file can neither break nor colour."""
@@ -488,7 +497,8 @@ class _Source:
         self.found = found
         self.values: dict[str, object] = {}
         self.faults: list[Fault] = []
-        for key, value in given.items():
+        self._called: dict[str, str] = {}
+        for key, value in self._by_key(given):
             if key in _FIELDS:
                 self.values[key] = _prepared(key, value, folder)
             elif key in _SECRET_FILES and _SECRET_FILES[key] in given:
@@ -523,8 +533,11 @@ class _Source:
             source.fault("", problem)
         return source
 
+    def _by_key(self, given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+        yield from given.items()
+
     def fault(self, key: str, problem: str) -> None:
-        self.faults.append(Fault(key, problem, self.found))
+        self.faults.append(Fault(self._called.get(key, key), problem, self.found))
 
     def _read_secret(self, key: str, value: object, folder: Path) -> None:
         if not isinstance(value, str) or not value or "\0" in value:
@@ -551,6 +564,24 @@ class _Source:
                 if key in self.values:
                     del self.values[key]
                     self.fault(key, _in_our_words(detail))
+
+
+class _Options(_Source):
+    """The add-on's options: what was left empty is not given, and some have names of their own."""
+
+    def _by_key(self, given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+        filled = {name: value for name, value in given.items() if value not in (None, "")}
+        for name, value in filled.items():
+            key = ALIASES.get(name, name)
+            if key == name:
+                yield key, value
+            elif key in filled:
+                self.fault(name, f"stands beside {key}; give only one of them")
+            else:
+                self._called[key] = name
+                # a notify action by another name, which takes the same fields
+                is_the_old_one = value == "persistent_notification.create"
+                yield key, "notify.persistent_notification" if is_the_old_one else value
 
 
 def _in_our_words(detail: ErrorDetails) -> str:
@@ -648,7 +679,7 @@ def load(
     sources = [
         _Source("command line", overrides, here),
         _Source("environment", _variables(environ), here),
-        *([_Source.from_file(options, json.loads)] if supervisor_token else []),
+        *([_Options.from_file(options, json.loads)] if supervisor_token else []),
         _Source.from_file(file, tomllib.loads, required=bool(named)),
         _Source("default", {"storage.directory": "data"}, home),
     ]

@@ -32,6 +32,10 @@ class Lost(Exception):
     """The connection could not be made, or ended; ``str()`` says why in plain words."""
 
 
+class Absent(Lost):
+    """There is nothing to connect to yet; ``str()`` says what to do. It is looked for again."""
+
+
 class CredentialRefused(Exception):
     """The other side knows who we claim to be and says no; ``str()`` says what to do."""
 
@@ -47,6 +51,24 @@ def delays() -> Iterator[float]:
         # jitter keeps two daemons from knocking in step; never more than the promised 4 s
         yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not secrecy
         delay = min(delay * 2, _LONGEST_DELAY)
+
+
+def what_ended(
+    group: BaseExceptionGroup[BaseException], unexpected: Callable[[Exception], Exception]
+) -> BaseException:
+    """Return what ended a session; what the other tasks of its group raised followed from it.
+
+    ``unexpected`` says what an error means that is neither `Lost` nor `CredentialRefused`.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # the group forgets that it was cancelled when one of its tasks failed as well
+        return asyncio.CancelledError()
+    errors = group.exceptions
+    first = next((each for each in errors if isinstance(each, Lost | CredentialRefused)), errors[0])
+    if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
+        return first
+    return unexpected(first)
 
 
 class Keeper:
@@ -125,17 +147,21 @@ class Keeper:
     async def run(self, session: Callable[[], Coroutine[Any, Any, NoReturn]]) -> NoReturn:
         """Run one session after another, for ever."""
         loop = asyncio.get_running_loop()
+        is_absent = False
         while True:
             self._again.clear()
-            if self._status.state is ConnectionState.OFF:
+            if self._status.state is ConnectionState.OFF and not is_absent:
                 await self._again.wait()
+            is_absent = False
             begun = loop.time()
             try:
                 await self._run_one(session)
             except _Restarted:
                 continue
             except Lost as lost:
-                self._note(ConnectionState.CONNECTING, str(lost))
+                is_absent = isinstance(lost, Absent)
+                state = ConnectionState.OFF if is_absent else ConnectionState.CONNECTING
+                self._note(state, str(lost))
                 # counted from the beginning of the try, so that a slow failure adds nothing
                 pause = max(next(self._delays) - (loop.time() - begun), 0.05)
             except CredentialRefused as refused:
@@ -171,10 +197,16 @@ class Keeper:
         raise AssertionError("a session never returns")
 
     def _note(self, state: ConnectionState, error: str) -> None:
+        before = self._status.state
         was_connected = self.is_connected
-        since = self._now() if state is not self._status.state else self._status.since
+        since = self._now() if state is not before else self._status.since
         self._status = ConnectionStatus(state, since, error, self._status.version)
         self._changed()
+        if state is ConnectionState.OFF:
+            self._reported = False
+            if before is not ConnectionState.OFF:
+                _log.info("%s: %s", self._name, error)
+            return
         if self._reported:
             return
         self._reported = True

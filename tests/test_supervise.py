@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from otsd.core.ports import ConnectionState
-from otsd.supervise import REFUSAL_PAUSES, CredentialRefused, Keeper, Lost, delays
+from otsd.supervise import REFUSAL_PAUSES, Absent, CredentialRefused, Keeper, Lost, delays
 from tests.conftest import Clock
 from tests.home.conftest import until
 
@@ -108,6 +108,25 @@ async def test_a_loss_and_a_return_are_told_once_each_however_often_it_was_tried
         "connected to The other side, version 1.0",
         "The other side is lost: gone; trying again",
         "The other side is back",
+    ]
+
+
+async def test_what_is_not_there_yet_is_off_and_no_fault_and_is_looked_for_again(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="otsd")
+    sessions = Sessions(keeper)
+    sessions.ends = (Absent("install one"), Absent("install one"), sessions.connected)
+
+    async def test() -> None:
+        await until(lambda: keeper.status.state is ConnectionState.OFF)
+        assert keeper.status.error == "install one"
+        await until(lambda: keeper.is_connected)
+
+    await _run(keeper, sessions, test)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "The other side: install one"),
+        ("INFO", "connected to The other side, version 1.0"),
     ]
 
 

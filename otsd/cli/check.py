@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from otsd.cli.client import Client
     from otsd.cli.context import Context
-    from otsd.settings import Settings
+    from otsd.mqtt.broker import Find
+    from otsd.settings import Mqtt, Settings
 
 _DEADLINE: Final = timedelta(seconds=5)
 _LOOK_AGAIN: Final = 0.05
@@ -126,14 +127,11 @@ def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
 
 
 def _storage(directory: Path) -> Finding:
-    from otsd.store import database, key  # noqa: PLC0415 - only without a daemon
+    from otsd.store import database  # noqa: PLC0415 - only without a daemon
 
     try:
-        if directory.is_dir() and not (directory / database.NAME).exists():
-            key.load(directory)
-            return _to_be_made(directory, f"{directory} holds no database yet; it will be made")
-        if not directory.exists():
-            return _to_be_made(directory, f"{directory} does not exist yet; it will be made")
+        if (words := _yet_to_be(directory)) is not None:
+            return _to_be_made(directory, words)
         with database.held(directory):
             steps = database.schemas()
             version, newest = database.look(directory, steps), steps[-1].version
@@ -148,6 +146,20 @@ def _storage(directory: Path) -> Finding:
         return Finding(_STORAGE, Verdict.FAILED, str(error))
 
 
+def _yet_to_be(directory: Path) -> str | None:
+    """Say what the start will do to a directory without a database; ``None`` if it has one."""
+    from otsd.store import database, key  # noqa: PLC0415 - only without a daemon
+
+    if not directory.exists():
+        return f"{directory} does not exist yet; it will be made"
+    if (directory / database.RESTORED).exists():
+        return f"{directory} has a restored backup, which the start puts into its place"
+    if directory.is_dir() and not (directory / database.NAME).exists():
+        key.load(directory)
+        return f"{directory} holds no database yet; it will be made"
+    return None
+
+
 def _to_be_made(directory: Path, words: str) -> Finding:
     """Say so, unless it cannot be made here."""
     there = next(path for path in (directory, *directory.parents) if path.exists())
@@ -158,8 +170,8 @@ def _to_be_made(directory: Path, words: str) -> Finding:
 
 
 async def _home(settings: Settings) -> Finding:
-    from otsd.app import address  # noqa: PLC0415 - only without a daemon
     from otsd.home.home import HomeAssistant  # noqa: PLC0415
+    from otsd.parts import address  # noqa: PLC0415 - only without a daemon
     from otsd.payloads import connection_json  # noqa: PLC0415
 
     try:
@@ -188,33 +200,38 @@ async def _home(settings: Settings) -> Finding:
 
 
 async def _broker(settings: Settings) -> Finding:
-    mqtt = settings.mqtt
-    if mqtt.host is None:
-        return Finding(_BROKER, Verdict.OFF, "mqtt.host is not set")
-    from otsd.app import broker_address  # noqa: PLC0415 - only without a daemon
-    from otsd.mqtt.broker import subscribe  # noqa: PLC0415
-    from otsd.mqtt.line import Pace, connected  # noqa: PLC0415
-    from otsd.mqtt.topics import Topics  # noqa: PLC0415
-    from otsd.supervise import CredentialRefused, Lost  # noqa: PLC0415
+    from otsd.parts import NO_BROKER, broker_found  # noqa: PLC0415 - only without a daemon
+    from otsd.supervise import Absent, CredentialRefused, Lost  # noqa: PLC0415
 
-    topics = Topics(mqtt.base_topic, mqtt.discovery_prefix)
-    name = f"{topics.id}-check"  # a daemon of the same name would be thrown out
     try:
-        address = broker_address(mqtt)
+        find = broker_found(settings)
+        if find is None:
+            return Finding(_BROKER, Verdict.OFF, NO_BROKER)
         with _quiet():
-            async with (
-                asyncio.timeout(_DEADLINE.total_seconds()),
-                connected(address, Pace(), name, will=None) as line,
-            ):
-                denied = await subscribe(line, topics, commands=mqtt.commands)
-                await line.part()
+            async with asyncio.timeout(_DEADLINE.total_seconds()):
+                return await _tried(settings.mqtt, find)
+    except Absent as error:
+        return Finding(_BROKER, Verdict.OFF, str(error))
     except (StartError, Lost, CredentialRefused) as error:
         return Finding(_BROKER, Verdict.FAILED, str(error))
     except TimeoutError:
         return Finding(_BROKER, Verdict.FAILED, _no_answer())
+
+
+async def _tried(mqtt: Mqtt, find: Find) -> Finding:
+    from otsd.mqtt.broker import subscribe  # noqa: PLC0415 - only without a daemon
+    from otsd.mqtt.line import Pace, connected  # noqa: PLC0415
+    from otsd.mqtt.topics import Topics  # noqa: PLC0415
+
+    topics = Topics(mqtt.base_topic, mqtt.discovery_prefix)
+    name = f"{topics.id}-check"  # a daemon of the same name would be thrown out
+    address = await find()
+    async with connected(address, Pace(), name, will=None) as line:
+        denied = await subscribe(line, topics, commands=mqtt.commands)
+        await line.part()
     if denied is not None:
         return Finding(_BROKER, Verdict.FAILED, denied)
-    return Finding(_BROKER, Verdict.OK, f"MQTT {line.version} at {mqtt.host}")
+    return Finding(_BROKER, Verdict.OK, f"MQTT {line.version} at {address.host}")
 
 
 @contextmanager

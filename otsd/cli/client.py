@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 500
 _FIRST_ERROR: Final = 400
+_PART: Final = 256 * 1024
 
 
 class NoDaemon(OtsdError):
@@ -49,6 +51,10 @@ def place_and_fault(error: Mapping[str, Any]) -> str:
 def segment(name: str) -> str:
     """Make a name one segment of a path, whatever it holds."""
     return quote(name, safe="", errors="surrogateescape")
+
+
+def _written(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -104,7 +110,7 @@ class Client:
         Args:
             method: GET, POST …
             path: below ``/api/v1``, made of `segment`.
-            body: what is sent as JSON, if it is not ``None``.
+            body: what is sent as JSON, if it is not ``None``; bytes are JSON already.
             query: what is not ``None`` goes into the query.
 
         Raises:
@@ -116,17 +122,43 @@ class Client:
         given = {name: value for name, value in query.items() if value is not None}
         text = urlencode(given, errors="surrogateescape")
         address = f"/api/v1{path}" + (f"?{text}" if text else "")
-        sent = None if body is None else json.dumps(body, ensure_ascii=False)
-        try:
+        sent = body if body is None or isinstance(body, bytes) else _written(body)
+        with self._understood():
             self._connection.request(
                 method,
                 address,
-                None if sent is None else sent.encode(errors="surrogatepass"),
+                sent,
                 {} if sent is None else {"Content-Type": "application/json"},
             )
             response = self._connection.getresponse()
             content = response.read()
             answer = json.loads(content) if content else None
+        if response.status >= _FIRST_ERROR:
+            raise Problem(response.status, answer if isinstance(answer, dict) else {})
+        return response.status, answer
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """GET, and yield what is answered part by part; raises as `request` does."""
+        with self._understood():
+            self._connection.request("GET", f"/api/v1{path}")
+            response = self._connection.getresponse()
+            if response.status >= _FIRST_ERROR:
+                answer = json.loads(response.read())
+                raise Problem(response.status, answer if isinstance(answer, dict) else {})
+        while True:
+            with self._understood():
+                part = response.read(_PART)
+                if not part and response.length:
+                    raise http.client.IncompleteRead(b"", response.length)
+            if not part:
+                return
+            yield part
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Say in words why there was no answer, or none that makes sense."""
+        try:
+            yield
         except TimeoutError as error:
             self._connection.close()
             msg = (
@@ -141,9 +173,6 @@ class Client:
         except ValueError as error:
             msg = f"What listens on {self._path} does not speak as this otsd does."
             raise NoReply(msg) from error
-        if response.status >= _FIRST_ERROR:
-            raise Problem(response.status, answer if isinstance(answer, dict) else {})
-        return response.status, answer
 
     def get(self, path: str, **query: object) -> Any:  # noqa: ANN401 - JSON is whatever it is
         """GET, and return the answer."""

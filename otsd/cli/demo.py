@@ -82,9 +82,11 @@ def _show(it: Demo, *, lan: bool) -> None:
     flush()
     qr.draw(it.link)
     hint = "" if lan else "\n     (With --lan, a phone can scan the code.)"
+    here = " on this machine" if lan else ""
     command = [*_myself(), "token", "create", "open-door", "--comment", "Postman", "--qr"]
     say(f"""
   Home Assistant      {it.home_url}
+  The owner's page    {it.admin_url}
   User, password      {it.username}, {it.password}
 
 What to do next:
@@ -94,6 +96,7 @@ What to do next:
   3. Open the link again: it has been used.
   4. Make another link, in another terminal:
      {shlex.join([*command, "--config", str(it.configuration)])}
+  5. Open the owner's page{here} and log in with the same user: every link is there.
 
 Ctrl-C ends everything.
 """)

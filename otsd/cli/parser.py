@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otsd import __version__
-from otsd.cli import actions, check, demo, keys, run, status, submissions, tokens
+from otsd.cli import actions, backup, check, demo, imports, keys, run, status, submissions, tokens
 from otsd.core.access import Scope
 from otsd.core.tokens import SubmissionState, TokenState
 
@@ -52,6 +52,8 @@ def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
     _token(tree.group("token", "tokens and their links"))
     _submissions(tree)
     _key(tree.group("key", "keys for programs that use the API"))
+    _import(tree)
+    _backup(tree)
     tree.command("status", status.show, "how the daemon and its connections stand")
     return top
 
@@ -284,6 +286,23 @@ def _key(tree: _Tree) -> None:
     listing.add_argument("--limit", type=_count, metavar="N", help="at most so many")
     revoke = tree.command("revoke", keys.revoke, "end a key for good")
     revoke.add_argument("id", metavar="ID", type=_given, help="the key's id")
+
+
+def _import(tree: _Tree) -> None:
+    parser = tree.command(
+        "import", imports.take, "take over the actions and links of the One Time Service add-on"
+    )
+    parser.add_argument("file", metavar="FILE", type=_given, help="its db.json")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would become of it, and change nothing"
+    )
+
+
+def _backup(tree: _Tree) -> None:
+    file = tree.command("backup", backup.backup, "write all that otsd keeps to a new file")
+    file.add_argument("file", metavar="FILE", type=_given, help="where; nothing is written over")
+    file = tree.command("restore", backup.restore, "put a backup into an empty storage directory")
+    file.add_argument("file", metavar="FILE", type=_given, help="what otsd backup wrote")
 
 
 # -- options that several have -----------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Final
 
 from otsd.cli.output import is_terminal
+from otsd.qr import blocks
 
 # white on black, whatever the terminal's own colours: cameras want the light around it light
 _BEGIN: Final = "\x1b[38;5;231;48;5;16m"
@@ -15,10 +15,6 @@ _END: Final = "\x1b[0m"
 
 def draw(url: str) -> None:
     """Draw it on standard error: standard output has the link alone."""
-    import segno  # noqa: PLC0415 - few links are drawn
-
-    picture = io.StringIO()
-    segno.make(url, error="m").terminal(out=picture, compact=True)
     begin, end = (_BEGIN, _END) if is_terminal(sys.stderr) else ("", "")
-    for line in picture.getvalue().splitlines():
+    for line in blocks(url).splitlines():
         sys.stderr.write(f"{begin}{line}{end}\n")

@@ -23,11 +23,16 @@ class Subject(StrEnum):
     FINISHED = "finished"
     """A submission came to its end, which is told once; with `SUBMISSION`, which may come again."""
     CONNECTION = "connection"
+    MANY = "many"
+    """So much at once that everything is to be read anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is not as it was: an action or a connection by name, the others by id."""
+    """One thing that is not as it was: an action or a connection by name, the others by id.
+
+    That of `Subject.MANY` says what they have in common.
+    """
 
     subject: Subject
     id: str | int

@@ -5,6 +5,8 @@ first 128 bits of an HMAC-SHA256 over it under a key that only this instance has
 is refused without touching the disk, a link can be shown again without its code being kept, and
 a copy of the database opens nothing. 128 bits is the truncation that RFC 2104 section 5 allows.
 
+Codes that were imported carry no such proof: each is looked up by an HMAC of all of it.
+
 The spelling is base 62 in exactly 33 characters, most significant first, so that every code has
 one spelling: 33 is never 32, the length of codes that were imported from elsewhere.
 """
@@ -17,6 +19,7 @@ from hashlib import sha256
 from typing import Final
 
 LENGTH: Final = 33
+IMPORTED_LENGTH: Final = 32
 _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LOOKUP_BYTES: Final = 8
@@ -70,6 +73,25 @@ class Codes:
         keyed = self._hmac.copy()
         keyed.update(prefix)
         return keyed.digest()[:_PROOF_BYTES]
+
+
+class ImportedCodes:
+    """Tells codes of the One Time Service add-on: 32 letters, kept as their HMAC."""
+
+    def __init__(self, key: bytes) -> None:
+        """Take 32 bytes that nobody else has, other than those of `Codes`."""
+        self._hmac = hmac.new(key, digestmod=sha256)
+
+    @staticmethod
+    def has_form(text: str) -> bool:
+        """Return whether a text looks like such a code."""
+        return len(text) == IMPORTED_LENGTH and text.isascii() and text.isalpha()
+
+    def digest(self, code: Code) -> bytes:
+        """Return what a code is kept and found by; the same for the same key."""
+        keyed = self._hmac.copy()
+        keyed.update(code.reveal().encode())
+        return keyed.digest()
 
 
 def _spell(raw: bytes) -> str:

@@ -50,9 +50,10 @@ class Refusal(OtsdError):
 class UnknownToken(Refusal):
     """No token has this code: never minted, deleted, or not a code at all."""
 
-    def __init__(self) -> None:
-        """Carry nothing: a wrong code says nothing about the right ones."""
+    def __init__(self, *, imported: bool = False) -> None:
+        """Carry whether it has the form of imported codes, and nothing else."""
         super().__init__("unknown code")
+        self.imported = imported
 
 
 class TokenUnusable(Refusal):
@@ -153,6 +154,14 @@ class NotFound(OwnerError):
     def __init__(self, kind: str, name: object) -> None:
         """Name what was looked for: ``NotFound("token", "k7m2qx4d")``."""
         super().__init__(f"unknown_{kind}", f"There is no {kind} {str(name)[:64]!r}.")
+
+
+class NoImport(NotFound):
+    """There is no file of another program to be imported."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        OwnerError.__init__(self, "no_import", "There is no file to import.")
 
 
 class Conflict(OwnerError):

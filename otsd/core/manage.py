@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ID_LETTERS: Final = "23456789abcdefghjkmnpqrstuvwxyz"
 _ID_LENGTH: Final = 8
+# 40 bits, taken modulo the alphabet: the id is public, so a slight bias costs nothing
+_ID_TABLE: Final = bytes(ord(_ID_LETTERS[byte % len(_ID_LETTERS)]) for byte in range(256))
 
 
 class Unset(Enum):
@@ -113,7 +115,11 @@ class Actions:
 
     async def delete(self, name: str, *, force: bool) -> None:
         """Delete an action; `Conflict` while tokens use it, unless ``force`` revokes them."""
-        await self._store.delete_action(name, force=force, now=self._now())
+        try:
+            await self._store.delete_action(name, force=force, now=self._now())
+        finally:
+            if force:  # the tokens that it revoked, which may be a million, and also when it failed
+                self._changes.tell(Subject.MANY, name)
         self._changes.tell(Subject.ACTION, name)
 
     async def run(self, name: str) -> Ran:
@@ -151,11 +157,22 @@ class Tokens:
         return token
 
     def code(self, token: Token) -> Code:
-        """Return a token's code."""
+        """Return a token's code; `Conflict` (``link_unknown``) for one that was imported."""
+        if token.weak:
+            msg = (
+                f"The link of token {token.id} was imported, and otsd does not know it; whoever "
+                "has it can use it. Give the token a new link with rotate."
+            )
+            raise Conflict("link_unknown", msg)
         return self._codes.code(token.lookup)
 
     def link(self, token: Token) -> str:
-        """Return a token's link, which carries its code: it is for whoever may use it."""
+        """Return a token's link, which carries its code: it is for whoever may use it.
+
+        Raises:
+            Conflict: as `code` does.
+
+        """
         return f"{self._base_url}/?token={self.code(token).reveal()}"
 
     async def mint(self, wish: Mint, request: Request | None = None) -> Token:
@@ -177,8 +194,8 @@ class Tokens:
             expires_at = _expiry(wish, defaults.expires_in, now)
             _check_span(wish.valid_from, expires_at, now)
             return Token(
-                id=self._new_id(),
-                lookup=self._new_lookup(),
+                id=new_id(self._random),
+                lookup=new_lookup(self._random),
                 action=action.name,
                 comment=wish.comment,
                 max_uses=defaults.max_uses if wish.max_uses is UNSET else wish.max_uses,
@@ -277,9 +294,11 @@ class Tokens:
 
     async def rotate(self, token_id: str) -> Token:
         """Give a token a new code; the old link is answered as revoked."""
-        return await self._change(
-            token_id, lambda token: replace(_not_revoked(token), lookup=self._new_lookup())
-        )
+
+        def change(token: Token) -> Token:
+            return replace(_not_revoked(token), lookup=new_lookup(self._random), weak=False)
+
+        return await self._change(token_id, change)
 
     async def delete(self, token_id: str) -> None:
         """Remove a token and its history."""
@@ -300,12 +319,15 @@ class Tokens:
         self._changes.tell(Subject.TOKEN, token_id)
         return token
 
-    def _new_id(self) -> str:
-        # 40 bits, taken modulo the alphabet: the id is public, so a slight bias costs nothing
-        return "".join(_ID_LETTERS[byte % len(_ID_LETTERS)] for byte in self._random(_ID_LENGTH))
 
-    def _new_lookup(self) -> int:
-        return int.from_bytes(self._random(8), "big")
+def new_id(random: Randomness) -> str:
+    """Make the public id of a token."""
+    return random(_ID_LENGTH).translate(_ID_TABLE).decode()
+
+
+def new_lookup(random: Randomness) -> int:
+    """Make the lookup id of a code, 64 bits."""
+    return int.from_bytes(random(8), "big")
 
 
 def _bounded(defaults: Defaults) -> Defaults:

@@ -6,14 +6,18 @@ returns an aware datetime in UTC; a test passes its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from otsd.core.actions import Action, Plan
 from otsd.core.tokens import Outcome, Submission, SubmissionState, Token, TokenState, Visitor
+
+if TYPE_CHECKING:
+    from otsd.core.imports import Taken
 
 T = TypeVar("T")
 
@@ -125,6 +129,9 @@ class Store(Protocol):
     def find(self, lookup: int) -> Found | None:
         """Return the token whose code, now or before a rotation, has this lookup id."""
 
+    def find_imported(self, digest: bytes) -> Found | None:
+        """Return the token that was imported under the digest of a code."""
+
     def attempt(self, token_id: str, attempt: str) -> Submission | None:
         """Return what became of an attempt, however long ago it was."""
 
@@ -215,6 +222,23 @@ class Store(Protocol):
     async def delete_token(self, token_id: str) -> None:
         """Remove a token and its history."""
 
+    async def take_over(
+        self,
+        actions: Sequence[tuple[str, Action]],
+        tokens: Sequence[tuple[bytes, str]],
+        make: Callable[[int, str | None], Token],
+        now: datetime,
+        *,
+        dry_run: bool,
+    ) -> Taken:
+        """Keep actions, by what they are called elsewhere, and tokens that are not known yet.
+
+        All in one transaction. An action whose name is taken gets a number. Tokens are named by the
+        digest of their old code, with what their action is called elsewhere; ``make`` makes the one
+        at a place, for the name that its action has here, ``None`` if there is none, and is called
+        again when its ids are taken. A ``dry_run`` keeps nothing, and says what would be.
+        """
+
     async def submissions(
         self,
         *,
@@ -251,6 +275,24 @@ class Store(Protocol):
 
     async def prune(self, keep_from: datetime, addresses_from: datetime) -> bool:
         """Drop a bounded part of what is older; return whether there is more."""
+
+
+class Backup(Protocol):
+    """An archive of everything that was acknowledged when it was begun; it opens every link."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+    def parts(self) -> AsyncIterator[bytes]:
+        """Yield all of it; raises `StorageUnavailable` when the disk fails on the way."""
+
+
+class Backups(Protocol):
+    """Makes backups while the store is in use."""
+
+    def begun(self) -> AbstractAsyncContextManager[Backup]:
+        """Make one; it is forgotten at the end of the block. Raises `StorageUnavailable`."""
 
 
 class ConnectionState(StrEnum):

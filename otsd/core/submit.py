@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from otsd.core.actions import NOTHING
 from otsd.core.changes import Changes, Subject
+from otsd.core.codes import Code
 from otsd.core.errors import (
     Busy,
     HomeUnavailable,
@@ -32,21 +33,23 @@ from otsd.core.errors import (
     TokenUnusable,
     UnknownToken,
 )
+from otsd.core.measures import Durations
 from otsd.core.tokens import Outcome, Reason, SubmissionState, TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
     from otsd.core.actions import Action
-    from otsd.core.codes import Codes
+    from otsd.core.codes import Codes, ImportedCodes
     from otsd.core.ports import Announce, Announcement, Claim, Clock, Found, Home, Store
     from otsd.core.tokens import Submission, Token, Visitor
 
 MOST_RUNNING: Final = 1_000
 MOST_RUNNING_OF_A_TOKEN: Final = 100
 _SETTLE_AGAIN_AFTER: Final = 1.0
+_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 _IN_DOUBT: Final = Outcome(
     SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, "otsd could not write down the outcome"
@@ -71,7 +74,10 @@ class Attempted:
         return self._claimed.result()
 
     async def finished(self, within: timedelta) -> Submission:
-        """Return the submission as soon as it has finished, else as it stands after ``within``."""
+        """Return the submission as soon as it has finished, else as it stands after ``within``.
+
+        When otsd stops, it is returned as it stands then.
+        """
         if not self._finished.done():
             await asyncio.wait((self._finished,), timeout=within.total_seconds())
         return self._finished.result() if self._finished.done() else self._claimed.result()
@@ -94,6 +100,8 @@ class Attempted:
         """Tell whoever still waits that otsd is stopping."""
         if not self._claimed.done():
             self.refuse(Busy("otsd is stopping"))
+        elif not self._finished.done() and self._claimed.exception() is None:
+            self._finished.set_result(self._claimed.result())  # which says that it is running
 
     def finish(self, submission: Submission) -> None:
         """Tell how it ended; the first to tell is believed."""
@@ -112,6 +120,7 @@ class Submissions:
         store: Store,
         home: Home,
         codes: Codes,
+        imported: ImportedCodes,
         now: Clock,
         changes: Changes,
         announce: Announce,
@@ -120,6 +129,7 @@ class Submissions:
         self._store = store
         self._home = home
         self._codes = codes
+        self._imported = imported
         self._now = now
         self._changes = changes
         self._announce = announce
@@ -128,6 +138,11 @@ class Submissions:
         self._running_of: Counter[str] = Counter()
         self._carrying_out: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._ended = dict.fromkeys(
+            (SubmissionState.EXECUTED, SubmissionState.FAILED, SubmissionState.UNCONFIRMED), 0
+        )
+        self.durations = Durations(*_BUCKETS)
+        """How long submissions took, from taking a use until the outcome was on disk."""
 
     async def __aenter__(self) -> Self:
         """Settle what an earlier daemon left running: it was asked, and nobody heard the answer."""
@@ -140,6 +155,7 @@ class Submissions:
             self._now(),
             self._announce_recovered,
         )
+        self._ended[SubmissionState.UNCONFIRMED] += left
         if left:
             _log.warning("%d submissions were running when otsd stopped: unconfirmed", left)
         await self._tasks.__aenter__()
@@ -160,11 +176,20 @@ class Submissions:
         """How many submissions are running."""
         return len(self._running)
 
+    @property
+    def ended(self) -> Mapping[SubmissionState, int]:
+        """How many have ended since the start, by what became of them."""
+        return self._ended
+
     async def finish(self, within: timedelta) -> None:
         """Admit nothing more, and give what runs some time; what is left will be unconfirmed."""
         self._closing = True
         if self._carrying_out:
             await asyncio.wait(self._carrying_out, timeout=within.total_seconds())
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Wait no longer for what runs."""
         for task in self._carrying_out:
             task.cancel()
 
@@ -174,13 +199,17 @@ class Submissions:
         """Return the token of a code.
 
         Raises:
-            UnknownToken: no token has it; a wrong code is refused without touching the store.
+            UnknownToken: no token has it; a wrong code is refused without touching the store,
+                unless it looks like an imported one.
 
         """
-        lookup = self._codes.lookup(code)
-        found = None if lookup is None else self._store.find(lookup)
+        if is_imported := self._imported.has_form(code):
+            found = self._store.find_imported(self._imported.digest(Code(code)))
+        else:
+            lookup = self._codes.lookup(code)
+            found = None if lookup is None else self._store.find(lookup)
         if found is None:
-            raise UnknownToken
+            raise UnknownToken(imported=is_imported)
         return found
 
     def check(self, found: Found) -> Action:
@@ -260,6 +289,8 @@ class Submissions:
     async def _carry_out(
         self, attempted: Attempted, token: Token, attempt: str, visitor: Visitor, action: Action
     ) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         try:
             claim = await self._store.claim(token.id, attempt, visitor, self._now())
         except OtsdError as error:
@@ -273,7 +304,8 @@ class Submissions:
                 self._changes.tell(Subject.SUBMISSION, claim.submission.id)
                 self._changes.tell(Subject.TOKEN, token.id)
                 outcome = await self._run(claim, action)
-                await self._settle(attempted, claim, outcome)
+                self._ended[await self._settle(attempted, claim, outcome)] += 1
+                self.durations.add(clock() - begun)
             else:
                 attempted.finish(claim.submission)
         finally:
@@ -319,7 +351,9 @@ class Submissions:
             )
         return Outcome(SubmissionState.EXECUTED, context_id=ran.context_id)
 
-    async def _settle(self, attempted: Attempted, claim: Claim, outcome: Outcome) -> None:
+    async def _settle(
+        self, attempted: Attempted, claim: Claim, outcome: Outcome
+    ) -> SubmissionState:
         """Write the outcome down, however long it takes; tell the visitor when it is on disk.
 
         Only when the disk refuses does the visitor hear it before: Home Assistant has acted, and
@@ -344,7 +378,7 @@ class Submissions:
                 if outcome == _IN_DOUBT:
                     # nothing simpler can be written; the next start settles it as unconfirmed
                     attempted.finish(_as_it_will_be(claim.submission, outcome, finished_at))
-                    return
+                    return outcome.state
                 outcome = _IN_DOUBT
             else:
                 break
@@ -359,6 +393,7 @@ class Submissions:
         self._changes.tell(Subject.SUBMISSION, submission.id)
         self._changes.tell(Subject.FINISHED, submission.id)
         self._changes.tell(Subject.TOKEN, submission.token_id)
+        return submission.state
 
 
 def _as_it_will_be(submission: Submission, outcome: Outcome, finished_at: datetime) -> Submission:

@@ -37,7 +37,8 @@ class Token:
 
     ``lookup`` is the non-secret half of its code. ``uses_taken`` counts since the token was made
     or last replenished; ``round`` counts the replenishings, so that a use from before one is not
-    given back after it.
+    given back after it. A ``weak`` one was imported and still has its old link, whose code is not
+    made from ``lookup`` and comes from a generator that can be guessed.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Token:
     revoked_at: datetime | None
     paused: bool
     device: bool | None
+    weak: bool = False
 
     @property
     def uses_left(self) -> int | None:

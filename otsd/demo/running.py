@@ -54,6 +54,7 @@ class Demo:
 
     link: str
     home_url: str
+    admin_url: str
     username: str
     password: str
     configuration: Path
@@ -147,6 +148,8 @@ async def running(mosquitto: Path, progress: Progress, *, lan: bool) -> AsyncIte
         await home.start()
         progress("starting otsd", 0.95)
         port = _port(_PUBLIC_PORT, host, stack)
+        admin_port = _port(_ADMIN_PORT, HOST, stack)
+        admin_url = f"http://localhost:{admin_port}"
         daemon = await stack.enter_async_context(
             Daemon(
                 folder / "otsd",
@@ -162,7 +165,8 @@ async def running(mosquitto: Path, progress: Progress, *, lan: bool) -> AsyncIte
                     "public.base_url": f"http://{shown}:{port}",
                     "public.title": "otsd demo",
                     "admin.host": HOST,
-                    "admin.port": _port(_ADMIN_PORT, HOST, stack),
+                    "admin.port": admin_port,
+                    "admin.base_url": admin_url,
                 },
             )
         )
@@ -173,6 +177,7 @@ async def running(mosquitto: Path, progress: Progress, *, lan: bool) -> AsyncIte
         yield Demo(
             link=link,
             home_url=f"http://{shown}:{home.port}/{DASHBOARD}",
+            admin_url=admin_url,
             username=home.credentials.username,
             password=home.credentials.password,
             configuration=daemon.configuration,

@@ -11,6 +11,8 @@ Home Assistant can ban our address for ever after a few wrong codes or tokens in
 who reaches the admin page can send us wrong ones. So what a stranger brings is asked about one at
 a time, and after two refusals only once our own token has been accepted, which ends the count. It
 counts logins by websocket alone (``homeassistant.components.http.ban.process_success_login``).
+So it is with sessions, after one refusal: many can end at once, when a backup of Home Assistant is
+restored. They are counted apart, so that strangers cannot keep us from asking about a session.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import hashlib
 import json
 import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
 _DEADLINE: Final = 10.0
 _GOODBYE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
-_MOST_REFUSALS: Final = 2
+_MOST_OF_STRANGERS: Final = 2
+_MOST_OF_SESSIONS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ class User:
     id: str
     name: str
     is_admin: bool
+
+
+@dataclass(slots=True)
+class _Questions:
+    """Those that are asked one at a time, and how many in a row were answered with no."""
+
+    most: int
+    refused: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Accounts:
@@ -84,8 +96,8 @@ class Accounts:
         self._redirect_uri = redirect_uri
         self._own_token = own_token
         self._tls = tls
-        self._refusals = 0
-        self._turn = asyncio.Lock()
+        self._strangers = _Questions(_MOST_OF_STRANGERS)
+        self._sessions = _Questions(_MOST_OF_SESSIONS)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -115,7 +127,7 @@ class Accounts:
 
     async def exchange(self, code: str, verifier: str) -> Grant:
         """Return what a code is worth; it works once. Raises as `refresh`."""
-        async with self._of_a_stranger():
+        async with self._counted(self._strangers):
             said = await self._ask(
                 grant_type="authorization_code", code=code, code_verifier=verifier
             )
@@ -157,7 +169,7 @@ class Accounts:
                 await websocket.send_json({"type": "auth", "access_token": access})
                 if (await websocket.receive_json())["type"] != "auth_ok":
                     raise LoginRefused("Home Assistant does not accept this token.")
-                self._refusals = 0
+                self._strangers.refused = self._sessions.refused = 0
                 await websocket.send_json({"id": 1, "type": "auth/current_user"})
                 said = (await websocket.receive_json())["result"]
                 return User(str(said["id"]), str(said.get("name") or ""), said["is_admin"] is True)
@@ -167,14 +179,19 @@ class Accounts:
 
     async def user_of_stranger(self, access: str) -> User:
         """Return whose access token this is that anybody may have sent; raises as `refresh`."""
-        async with self._of_a_stranger():
+        async with self._counted(self._strangers):
             return await self.user(access)
 
+    async def user_of_session(self, refresh: str) -> User:
+        """Return whose refresh token this is, which was good once; raises as `refresh`."""
+        async with self._counted(self._sessions):
+            return await self.user(await self.refresh(refresh))
+
     @asynccontextmanager
-    async def _of_a_stranger(self) -> AsyncIterator[None]:
+    async def _counted(self, questions: _Questions) -> AsyncIterator[None]:
         """Let a question be asked whose answer counts against us when it is no."""
-        async with self._turn:
-            if self._refusals >= _MOST_REFUSALS:
+        async with questions.turn:
+            if questions.refused >= questions.most:
                 try:
                     await self.user(await self._own_token())
                 except (AccountsUnavailable, LoginRefused) as error:
@@ -186,7 +203,7 @@ class Accounts:
             try:
                 yield
             except LoginRefused:
-                self._refusals += 1
+                questions.refused += 1
                 raise
 
     def _away(self, error: Exception) -> AccountsUnavailable:

@@ -36,7 +36,7 @@ from otsd.core.ports import Clock, ConnectionStatus, Ran
 from otsd.home.catalogue import Catalogue
 from otsd.home.commands import Client, command, subscribe
 from otsd.home.reasons import why
-from otsd.supervise import REFUSAL_PAUSES, CredentialRefused, Keeper, Lost
+from otsd.supervise import REFUSAL_PAUSES, CredentialRefused, Keeper, Lost, what_ended
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -335,11 +335,7 @@ class HomeAssistant:
                     self._is_running.clear()
                     line.cut()
         except BaseExceptionGroup as group:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # the group forgets that it was cancelled when one of its tasks failed as well
-                raise asyncio.CancelledError from group
-            raise _first(group) from group
+            raise what_ended(group, _unexpected) from group
         msg = "the connection ended"
         raise Lost(msg)
 
@@ -449,14 +445,9 @@ async def _listen(client: Client) -> NoReturn:
     raise Lost(msg)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what ended a session; what the others raised followed from it."""
-    errors = group.exceptions
-    first = next((each for each in errors if isinstance(each, Lost | CredentialRefused)), errors[0])
-    if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
-        return first
-    if isinstance(first, HomeError):
-        return Lost(str(first))
+def _unexpected(error: Exception) -> Lost:
+    if isinstance(error, HomeError):
+        return Lost(str(error))
     # whatever it was, otsd stays up
-    _log.debug("the session with Home Assistant ended unexpectedly", exc_info=first)
-    return Lost(f"it says something unexpected ({type(first).__name__}: {first})")
+    _log.debug("the session with Home Assistant ended unexpectedly", exc_info=error)
+    return Lost(f"it says something unexpected ({type(error).__name__}: {error})")

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from aiomqtt import MqttError, Will
 
@@ -21,10 +22,10 @@ from otsd.core.ports import ConnectionState, ConnectionStatus
 from otsd.mqtt.commands import Message
 from otsd.mqtt.line import Address, Line, Pace, connected, ended
 from otsd.mqtt.topics import Topics
-from otsd.supervise import CredentialRefused, Keeper, Lost, delays
+from otsd.supervise import CredentialRefused, Keeper, Lost, delays, what_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     import aiomqtt
 
@@ -42,13 +43,25 @@ _KNOWN: Final = "mqtt topics"
 
 _log = logging.getLogger(__name__)
 
+Find: TypeAlias = "Callable[[], Awaitable[Address]]"
+"""Returns where the broker is; raises `Absent` when there is none, `Lost` when nobody can say."""
+
+
+def always(address: Address) -> Find:
+    """Find the broker where the settings name it."""
+
+    async def find() -> Address:
+        return address
+
+    return find
+
 
 class Broker:
     """Keeps the connection to the broker, and everything that goes over it."""
 
     def __init__(  # noqa: PLR0913 - the composition root hands over every part once
         self,
-        address: Address,
+        find: Find,
         *,
         topics: Topics,
         store: Store,
@@ -58,8 +71,11 @@ class Broker:
         changed: Callable[[], None] = lambda: None,
         pace: Pace | None = None,
     ) -> None:
-        """Take the parts; without ``commands`` none are subscribed to."""
-        self._address = address
+        """Take the parts; without ``commands`` none are subscribed to.
+
+        The broker is looked for before each attempt to connect, and what is found then is used.
+        """
+        self._find = find
         self._topics = topics
         self._store = store
         self._projection = projection
@@ -69,6 +85,7 @@ class Broker:
             "the MQTT broker", now, refusal_pauses=self._pace.refusal_pauses, changed=changed
         )
         self._denied: str | None = None
+        self._hoping: asyncio.Task[None] | None = None
         self._brief = 0
         self._pauses = delays()
         self._pause = 0.0
@@ -96,19 +113,35 @@ class Broker:
         raise AssertionError("the keeper never returns")
 
     async def _session(self, obeying: asyncio.TaskGroup) -> NoReturn:
+        if self._hoping is not None:
+            self._hoping.cancel()
         pause, self._pause = self._pause, 0.0
         await asyncio.sleep(pause)
         loop = asyncio.get_running_loop()
         will = Will(self._topics.status, _OFFLINE, qos=1, retain=True)
-        async with connected(self._address, self._pace, self._topics.id, will=will) as line:
-            begun = loop.time()
-            try:
-                await self._talk(line, obeying)
-            except Lost as lost:
-                if loop.time() - begun < self._pace.brief.total_seconds():
-                    raise self._suspected(lost) from lost
-                self._brief, self._pauses = 0, delays()
-                raise
+        address = await self._find()
+        try:
+            async with connected(address, self._pace, self._topics.id, will=will) as line:
+                begun = loop.time()
+                try:
+                    await self._talk(line, obeying)
+                except Lost as lost:
+                    if loop.time() - begun < self._pace.brief.total_seconds():
+                        raise self._suspected(lost) from lost
+                    self._brief, self._pauses = 0, delays()
+                    raise
+        except CredentialRefused:
+            self._hoping = obeying.create_task(self._hope(address), name="MQTT: hope")
+            raise
+
+    async def _hope(self, refused: Address) -> None:
+        """Begin anew as soon as the broker is another, or the credential, than what was refused."""
+        while True:
+            await asyncio.sleep(self._pace.look_again.total_seconds())
+            with suppress(Lost):
+                if await self._find() != refused:
+                    break
+        self._keeper.restart(None)
 
     def _suspected(self, lost: Lost) -> Lost:
         """Return why a connection ended as soon as it was made; the next is not made at once.
@@ -141,11 +174,7 @@ class Broker:
             await self._say_goodbye(line)
             raise
         except BaseExceptionGroup as group:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # the group forgets that it was cancelled when one of its tasks failed as well
-                raise asyncio.CancelledError from group
-            raise _first(group) from group
+            raise what_ended(group, _unexpected) from group
         msg = "the connection ended"
         raise Lost(msg)
 
@@ -278,14 +307,9 @@ def _command(message: aiomqtt.Message, topic: str, payload: bytes) -> Message:
     )
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what ended a session; what the others raised followed from it."""
-    errors = group.exceptions
-    first = next((each for each in errors if isinstance(each, Lost | CredentialRefused)), errors[0])
-    if isinstance(first, Lost | CredentialRefused) or not isinstance(first, Exception):
-        return first
-    if isinstance(first, MqttError):
-        return ended(first)
+def _unexpected(error: Exception) -> Exception:
+    if isinstance(error, MqttError):
+        return ended(error)
     # whatever it was, otsd stays up
-    _log.error("MQTT stopped at an error that nobody expected", exc_info=first)
-    return Lost(f"otsd failed ({type(first).__name__})")
+    _log.error("MQTT stopped at an error that nobody expected", exc_info=error)
+    return Lost(f"otsd failed ({type(error).__name__})")

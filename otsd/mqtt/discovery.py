@@ -42,12 +42,13 @@ class About:
     """What all devices have in common.
 
     ``commands`` and ``links`` are the settings ``mqtt.commands`` and ``mqtt.publish_links``.
+    ``configuration_url`` is where the owner's page is, if that is known.
     """
 
     topics: Topics
     title: str
     version: str
-    configuration_url: str
+    configuration_url: str | None
     commands: bool
     links: bool
 
@@ -216,8 +217,9 @@ def _message(  # noqa: PLR0913
         "name": name,
         "mf": "otsd",
         "mdl": model,
-        "cu": about.configuration_url,
     }
+    if about.configuration_url is not None:
+        described["cu"] = about.configuration_url
     if sw is not None:
         described["sw"] = sw
     if via is not None:

@@ -92,6 +92,8 @@ class Pace:
     # who ends a connection sooner than this will do so again
     brief: timedelta = timedelta(seconds=10)
     refusal_pauses: tuple[timedelta, timedelta] = REFUSAL_PAUSES
+    # how often it is looked whether a credential that was refused is another by now
+    look_again: timedelta = timedelta(seconds=4)
 
 
 class _NoVersion(Exception):
@@ -134,8 +136,9 @@ class _Client(aiomqtt.Client):
     def close(self) -> None:
         """Close the socket without a word: so the broker publishes the will."""
         self._client._sock_close()  # noqa: SLF001
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # asyncio reports those that nobody has looked at
+        for each in (self._connected, self._disconnected):
+            if each.done() and not each.cancelled():
+                each.exception()  # asyncio reports those that nobody has looked at
 
     async def _wait_for(
         self,

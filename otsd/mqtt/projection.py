@@ -237,7 +237,7 @@ class Projection:
         topics, links, held = self._about.topics, dict[str, Rendering](), list[str]()
         for name in overview.counts.by_action if self._about.links else ():
             token = overview.newest.get(name)
-            if token is not None and token.state(now) in _ENDED:
+            if token is not None and (token.weak or token.state(now) in _ENDED):
                 token = None
             url = None if token is None else self._link(token)
             created_at = None if token is None else token.created_at

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import TYPE_CHECKING, Any, Final
 
 from otsd.core.events import finished_at, is_late, submission_data
 from otsd.core.times import isoformat
+from otsd.qr import picture
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,11 +80,7 @@ def qr(url: str | None) -> bytes:
     """Return the picture of a link, in base64; of one that is spent, a placeholder."""
     if url is None:
         return base64.b64encode(_nothing())
-    import segno  # noqa: PLC0415 - most daemons never draw one
-
-    picture = io.BytesIO()
-    segno.make(url, error="m").save(picture, kind="png", scale=8, border=4)
-    return base64.b64encode(picture.getvalue())
+    return base64.b64encode(picture(url, "png"))
 
 
 def _nothing() -> bytes:

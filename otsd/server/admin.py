@@ -22,6 +22,7 @@ from otsd.core.access import (
     LoginRefused,
     LoginRequired,
     Misdirected,
+    Scope,
 )
 from otsd.core.errors import OtsdError, StorageUnavailable
 from otsd.server import entrance as doors
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from otsd.server.entrance import Entrance
     from otsd.server.live import Live
     from otsd.server.login import Logins
+    from otsd.server.metrics import Metrics
 
 # in the wheel the folder lies in the package, in a checkout beside it
 _PACKAGED: Final = Path(__file__).parent / "admin_pages"
@@ -73,6 +75,7 @@ class AdminParts:
     accounts: Accounts
     logins: Logins
     live: Live
+    metrics: Metrics
     can_connect: Callable[[], bool]
     grant: Callable[[str], Awaitable[None]]
 
@@ -98,6 +101,7 @@ class AdminSite:
         application.router.add_get("/callback", self.callback)
         application.router.add_post("/logout", self.logout)
         application.router.add_get("/healthz", self.healthz)
+        application.router.add_get("/metrics", self.metrics)
         application.on_response_prepare.append(self._prepare)
         return application
 
@@ -135,6 +139,13 @@ class AdminSite:
     async def healthz(self, _: web.Request) -> web.Response:
         """Say that the process serves."""
         return web.Response(text="ok\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Show what was measured to whoever may read everything."""
+        caller = await self._parts.entrance.admit(request)
+        if caller.scope not in (Scope.READ, Scope.ADMIN):
+            raise Forbidden(f"An API key with the scope {caller.scope} may not do this.")
+        return await self._parts.metrics.show(request.headers.get("Accept", ""))
 
     # -- the way in and out ------------------------------------------------------------------
 

@@ -8,21 +8,33 @@ the owner's listener, where ``entrance`` says who calls. Each reads, calls one m
 from __future__ import annotations
 
 import asyncio
-import io
+import gc
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from aiohttp import web
 
-from otsd import __version__
+from otsd import __version__, imports
 from otsd.core.access import Caller, Forbidden, Scope
-from otsd.core.errors import Fault, HomeError, Invalid, NotFound, OtsdError, StorageUnavailable
+from otsd.core.errors import (
+    Conflict,
+    Fault,
+    HomeError,
+    Invalid,
+    NoImport,
+    NotFound,
+    OtsdError,
+    StorageUnavailable,
+)
 from otsd.core.ports import ConnectionStatus, Request
+from otsd.core.times import isoformat
 from otsd.core.tokens import COMMENT_LENGTH, SubmissionState, TokenState
 from otsd.payloads import (
     LARGEST_BODY,
@@ -33,7 +45,9 @@ from otsd.payloads import (
     CreateKey,
     EditToken,
     MintToken,
+    OneTimeServiceFile,
     ReplaceAction,
+    TakeOffer,
     ValidateAction,
     action_json,
     check_name,
@@ -41,6 +55,7 @@ from otsd.payloads import (
     csv_lines,
     digest,
     entity_list,
+    import_json,
     key_json,
     list_json,
     read,
@@ -49,20 +64,23 @@ from otsd.payloads import (
     token_json,
     validation_json,
 )
+from otsd.qr import picture
 from otsd.server import problems
 from otsd.server.entrance import Entrance
 from otsd.server.listener import log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from enum import StrEnum
+    from pathlib import Path
 
     from pydantic import BaseModel
 
     from otsd.core.announce import Announcer
+    from otsd.core.imports import Imports
     from otsd.core.keys import Keys
     from otsd.core.manage import Actions, Tokens
-    from otsd.core.ports import Clock, Household, Store
+    from otsd.core.ports import Backups, Clock, Household, Store
     from otsd.core.submit import Submissions
     from otsd.core.tokens import Token
     from otsd.server.live import Live
@@ -74,6 +92,7 @@ if TYPE_CHECKING:
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
 MOST_ITEMS: Final = 500
 _PATIENCE: Final = 15.0  # for whoever downloads, until he takes the next part
+_PATIENCE_WITH_A_DISK: Final = 60.0  # which the next part of a backup is written to
 SOME_ITEMS: Final = 100
 MOST_DAYS: Final = 400
 _SHOWN: Final = 64  # letters of a name that is none
@@ -85,7 +104,7 @@ _V1: Final = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the API speaks for."""
+    """What the API speaks for; ``offered`` is where another add-on may have left a file."""
 
     store: Store
     home: Household
@@ -97,6 +116,9 @@ class Parts:
     mqtt: Callable[[], ConnectionStatus]
     keys: Keys
     live: Live
+    imports: Imports
+    offered: Path | None
+    backups: Backups
     title: str
     base_url: str
     browser_url: str
@@ -170,11 +192,12 @@ class AdminApi:
             Route("PATCH", "/tokens/{id}", self.edit_token, mint,
                   body=EditToken, answer="ListedToken", fails=(404, 409)),
             Route("DELETE", "/tokens/{id}", self.delete_token, statuses=(204,), fails=(404,)),
-            Route("GET", "/tokens/{id}/link", self.show_link, mint, answer="Link", fails=(404,)),
+            Route("GET", "/tokens/{id}/link", self.show_link, mint,
+                  answer="Link", fails=(404, 409)),
             Route("GET", "/tokens/{id}/qr.svg", self.show_qr_svg, mint,
-                  kind="image/svg+xml", fails=(404,)),
+                  kind="image/svg+xml", fails=(404, 409)),
             Route("GET", "/tokens/{id}/qr.png", self.show_qr_png, mint,
-                  kind="image/png", fails=(404,)),
+                  kind="image/png", fails=(404, 409)),
             Route("POST", "/tokens/{id}/revoke", self.revoke_token, mint,
                   answer="ListedToken", fails=(404,)),
             Route("POST", "/tokens/{id}/pause", self.pause_token, mint,
@@ -203,6 +226,12 @@ class AdminApi:
             Route("POST", "/mqtt/retry", self.retry_broker, statuses=(204,)),
             Route("POST", "/home-assistant/disconnect", self.disconnect,
                   statuses=(204,), fails=(409,)),
+            Route("POST", "/imports", self.import_file, body=OneTimeServiceFile,
+                  answer="Import", query=("dry_run", "brief")),
+            Route("GET", "/imports/one-time-service", self.show_offer,
+                  answer="ImportOffer", fails=(404,)),
+            Route("POST", "/imports/one-time-service", self.take_offer, body=TakeOffer,
+                  answer="Import", fails=(404, 409)),
             Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]", query=page),
             Route("POST", "/api-keys", self.create_key, body=CreateKey,
                   answer="CreatedKey", statuses=(201,), fails=(409,)),
@@ -211,15 +240,24 @@ class AdminApi:
         ]
         # fmt: on
 
+    @cached_property
+    def routes_of_socket(self) -> Sequence[Route]:
+        """What the control socket has beside: a backup opens every link, whoever asks for it."""
+        return [Route("GET", "/backup", self.backup, kind="application/x-tar")]
+
     def application(self, entrance: Entrance | None = None) -> web.Application:
-        """Return the application with every route; without an entrance, everybody may all."""
+        """Return the application with every route; without an entrance, it is the socket's.
+
+        There everybody may do everything.
+        """
+        routes = [*self.routes, *(self.routes_of_socket if entrance is None else ())]
         application = web.Application(
             middlewares=[_guard, self._enter], client_max_size=_LARGEST_ACTION
         )
         application[_ENTRANCE] = entrance
         application[_ROUTES] = {
             application.router.add_route(route.method, _V1 + route.path, route.handler): route
-            for route in self.routes
+            for route in routes
         }
         return application
 
@@ -365,10 +403,8 @@ class AdminApi:
 
     async def delete_action(self, request: web.Request) -> web.Response:
         """Delete an action."""
-        force = request.rel_url.query.get("force", "false")
-        if force not in ("true", "false"):
-            raise Invalid([Fault(("force",), "true or false")])
-        await self._parts.actions.delete(request.match_info["name"], force=force == "true")
+        force = _flag(request, "force")
+        await self._parts.actions.delete(request.match_info["name"], force=force)
         return web.Response(status=204)
 
     async def run_action(self, request: web.Request) -> web.Response:
@@ -464,14 +500,11 @@ class AdminApi:
         """Draw a token's link as a QR code, in pixels."""
         return self._drawn(request, "png", "image/png")
 
-    def _drawn(self, request: web.Request, kind: str, content_type: str) -> web.Response:
-        import segno  # noqa: PLC0415 - most daemons never draw one
-
-        picture = io.BytesIO()
-        segno.make(self._parts.tokens.link(self._token(request)), error="m").save(
-            picture, kind=kind, scale=8, border=4
-        )
-        return web.Response(body=picture.getvalue(), content_type=content_type)
+    def _drawn(
+        self, request: web.Request, kind: Literal["png", "svg"], content_type: str
+    ) -> web.Response:
+        link = self._parts.tokens.link(self._token(request))
+        return web.Response(body=picture(link, kind), content_type=content_type)
 
     # -- submissions -------------------------------------------------------------------------
 
@@ -540,6 +573,80 @@ class AdminApi:
         except (StorageUnavailable, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()  # an end in good order would make a part look whole
+            return response
+
+    # -- what another program kept -----------------------------------------------------------
+
+    async def import_file(self, request: web.Request) -> web.Response:
+        """Take over the file of a One Time Service add-on, or say what would become of it."""
+        dry_run, brief = _flag(request, "dry_run"), _flag(request, "brief")
+        content = bytearray()
+        async for part in request.content.iter_any():
+            content += part
+            if len(content) > imports.LARGEST:
+                raise web.HTTPRequestEntityTooLarge(imports.LARGEST, len(content))
+        return await self._imported(bytes(content), dry_run=dry_run, brief=brief)
+
+    async def show_offer(self, _: web.Request) -> web.Response:
+        """Show what would become of the file that the One Time Service add-on left."""
+        offer = await self._offer()
+        about = {
+            "path": str(imports.WHERE),
+            "digest": offer.digest,
+            "modified_at": isoformat(offer.modified_at),
+        }
+        return await self._imported(offer.content, about, dry_run=True)
+
+    async def take_offer(self, request: web.Request) -> web.Response:
+        """Take over that file, if it is what the owner was shown."""
+        body = await self._read(request, TakeOffer)
+        offer = await self._offer()
+        if body.digest != offer.digest:
+            msg = "The file was changed since you looked at it; look again."
+            raise Conflict("import_changed", msg)
+        return await self._imported(offer.content, dry_run=False)
+
+    async def _offer(self) -> imports.Offer:
+        where = self._parts.offered
+        offer = None if where is None else await asyncio.to_thread(imports.look, where)
+        if offer is None:
+            raise NoImport
+        return offer
+
+    async def _imported(
+        self,
+        content: bytes,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        dry_run: bool,
+        brief: bool = False,
+    ) -> web.Response:
+        # a file may hold a hundred thousand tokens, and visitors are served meanwhile
+        with _without_collecting():
+            file = await asyncio.to_thread(imports.read, content)
+            report = await self._parts.imports.take(file, dry_run=dry_run, brief=brief)
+            return await asyncio.to_thread(lambda: _json({**about, **import_json(report)}))
+
+    # -- backup ------------------------------------------------------------------------------
+
+    async def backup(self, request: web.Request) -> web.StreamResponse:
+        """Send everything as one archive, which `otsd restore` takes."""
+        async with self._parts.backups.begun() as backup:
+            response = web.StreamResponse(
+                headers={
+                    "Content-Type": "application/x-tar",
+                    "Content-Length": str(backup.size),
+                    "Cache-Control": "no-store",
+                }
+            )
+            await response.prepare(request)
+            try:
+                async for part in backup.parts():
+                    async with asyncio.timeout(_PATIENCE_WITH_A_DISK):
+                        await response.write(part)
+            except (StorageUnavailable, TimeoutError):
+                if request.transport is not None:
+                    request.transport.abort()
             return response
 
     # -- keys of programs --------------------------------------------------------------------
@@ -671,6 +778,23 @@ def _window(request: web.Request) -> tuple[int, int | None]:
     if faults:
         raise Invalid(faults)
     return int(limit), None if cursor is None else int(cursor)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Look for no garbage where much is made and all of it is needed: that takes a fifth longer."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.rel_url.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise Invalid([Fault((name,), "true or false")])
+    return text == "true"
 
 
 def _choice(request: web.Request, name: str, kind: type[Kind]) -> Kind | None:

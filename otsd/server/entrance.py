@@ -79,11 +79,8 @@ class User(Protocol):
 class Accounts(Protocol):
     """What is asked of Home Assistant; see `otsd.home.accounts.Accounts`."""
 
-    async def refresh(self, refresh: str) -> str:
-        """Return a new access token."""
-
-    async def user(self, access: str) -> User:
-        """Return whose access token this is."""
+    async def user_of_session(self, refresh: str) -> User:
+        """Return whose refresh token this is."""
 
     async def user_of_stranger(self, access: str) -> User:
         """Return whose access token this is that anybody may have sent."""
@@ -116,6 +113,7 @@ class Entrance:
         self._now = now
         self._asking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._ask_later: dict[bytes, datetime] = {}
+        self._ended: set[bytes] = set()
         self._administrators: tuple[datetime, Mapping[str, str]] | None = None
         self._bearers: OrderedDict[bytes, tuple[datetime, Caller | None]] = OrderedDict()
         self._bearer_turn = asyncio.Lock()
@@ -243,6 +241,7 @@ class Entrance:
         now = self._now()
         for digest, ended in self._access.sessions_before(now - IDLE, now - LONGEST):
             await self._close(digest, ended)
+            self._ended.discard(digest)
         session_id = secrets.token_urlsafe(32)
         sealed = self._box.encrypt(refresh.encode())
         session = Session(user.id, user.name, sealed, now, now, now)
@@ -288,10 +287,10 @@ class Entrance:
 
     async def _current(self, digest: bytes) -> Session:
         session = self._access.session(digest)
-        if session is None:
+        if session is None or digest in self._ended:
             raise LoginRequired(_ENDED)
         if not session.is_valid(self._now()):
-            await self._close(digest, session)
+            await self._shut_out(digest, session)
             raise LoginRequired(_ENDED)
         return session
 
@@ -301,23 +300,29 @@ class Entrance:
 
     async def _ask_again(self, digest: bytes, session: Session) -> Session:
         try:
-            refresh = self._opened(session)
-            user = await self._accounts.user(await self._accounts.refresh(refresh))
+            user = await self._accounts.user_of_session(self._opened(session))
         except AccountsUnavailable:
             # whoever is in stays in while Home Assistant is away, and nobody gets in
             self._ask_later[digest] = self._now() + _NOTED_EVERY
             return session
         except LoginRefused as error:
-            await self._close(digest, session)
+            await self._shut_out(digest, session)
             raise LoginRequired("Home Assistant has ended this session. Log in again.") from error
         if not user.is_admin or user.id != session.user_id:
-            await self._close(digest, session)
+            await self._shut_out(digest, session)
             raise LoginRequired(f"{_NOT_ADMIN} You are not one any more.")
         self._ask_later.pop(digest, None)
         asked = replace(session, user_name=user.name, asked_at=self._now())
         with suppress(StorageUnavailable):  # then he is asked about once more
             await self._access.update_session(digest, asked)
         return asked
+
+    async def _shut_out(self, digest: bytes, session: Session) -> None:
+        """Close a session that does not hold any more, also while the store cannot forget it."""
+        try:
+            await self._close(digest, session)
+        except StorageUnavailable:
+            self._ended.add(digest)
 
     async def _close(self, digest: bytes, session: Session) -> None:
         await self._access.end_session(digest)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _DEADLINE: Final = timedelta(seconds=10)
 _RESPONSE_DEADLINE: Final = timedelta(seconds=30)
-_SHUTDOWN: Final = 3.0
+SHUTDOWN: Final = 0.2
+"""The seconds that requests have left when a listener is closed."""
 _MOST_CONNECTIONS: Final = 1_000
 # as many as asyncio accepts at once, before it tells us of the first
 _BACKLOG: Final = 128
@@ -264,7 +265,7 @@ async def listening(
         StartError: the address cannot be listened on.
 
     """
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - setup made it

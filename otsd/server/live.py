@@ -44,10 +44,11 @@ class _Stream:
     def hear(self, change: Change) -> None:
         if change.subject is Subject.FINISHED:
             return  # told as a submission that changed
+        if change.subject is Subject.MANY or len(self._waiting) >= _MOST_WAITING:
+            self.end()  # the page comes back, and reads everything anew
+            return
         self._waiting.pop(change, None)
         self._waiting[change] = None
-        if len(self._waiting) > _MOST_WAITING:  # a page that shows so much reads the list anew
-            del self._waiting[next(iter(self._waiting))]
         self.something.set()
 
     def end(self) -> None:
@@ -78,6 +79,7 @@ class Live:
         self._now = now
         self._connections = connections
         self._open: defaultdict[str, set[_Stream]] = defaultdict(set)
+        self._closed = False
 
     def end(self, holder: str) -> None:
         """End the streams of a session or a key now."""
@@ -85,7 +87,8 @@ class Live:
             stream.end()
 
     def close(self) -> None:
-        """End every stream: the daemon stops."""
+        """End every stream, and what would be one: the daemon stops."""
+        self._closed = True
         for holder in self._open:
             self.end(holder)
 
@@ -106,6 +109,7 @@ class Live:
             }
         )
         stream = _Stream()
+        stream.ended = self._closed
         self._open[caller.holder].add(stream)
         try:
             with self._changes.heard_by(stream.hear):
@@ -158,7 +162,7 @@ class Live:
             case Subject.CONNECTION:
                 status = self._connections.get(name)
                 return None if status is None else connection_json(status())
-            case Subject.FINISHED:
+            case Subject.FINISHED | Subject.MANY:
                 return None
 
 

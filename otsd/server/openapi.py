@@ -63,6 +63,16 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
         "description": "A part of the comment or of the id.",
     },
     "days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 28},
+    "dry_run": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether to say what would become of it, and change nothing.",
+    },
+    "brief": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether to list only the tokens of which there is something to note.",
+    },
     "force": {
         "type": "boolean",
         "default": False,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from otsd.core.access import Scope
 from otsd.core.actions import Reach
+from otsd.core.imports import Fate
 from otsd.core.ports import ConnectionState
 from otsd.core.tokens import SubmissionState, TokenState
 
@@ -199,12 +200,64 @@ class ListedToken(_Shape):
     created_by: str
     last_used_at: datetime | None
     device: bool | None
+    weak: bool = False
 
 
 class MintedToken(ListedToken):
     """A token with its link."""
 
     url: str
+
+
+class ImportCounts(_Shape):
+    """How many entries of a file have which fate."""
+
+    taken: int
+    changed: int
+    known: int
+    refused: int
+
+
+class FoundAction(_Shape):
+    """An action of another program; ``source`` is what it is called there."""
+
+    source: str
+    name: str | None
+    title: str | None
+    yaml: str | None
+    outcome: Fate
+    notes: list[str]
+
+
+class FoundToken(_Shape):
+    """A token of another program, by its number; it has an id once it is taken."""
+
+    number: int
+    id: str | None
+    action: str | None
+    comment: str | None
+    max_uses: int | None
+    uses_left: int | None
+    expires_at: datetime | None
+    outcome: Fate
+    notes: list[str]
+
+
+class Import(_Shape):
+    """What became of a file, or would; never a code."""
+
+    dry_run: bool
+    counts: ImportCounts
+    actions: list[FoundAction]
+    tokens: list[FoundToken]
+
+
+class ImportOffer(Import):
+    """A file that lies there to be imported; ``digest`` names what was seen."""
+
+    path: str
+    digest: str
+    modified_at: datetime
 
 
 class Link(_Shape):

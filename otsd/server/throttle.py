@@ -1,9 +1,13 @@
-"""Bounds how many wrong codes an address may try, in a table that cannot grow without end."""
+"""Bounds how many wrong codes an address may try, in a table that cannot grow without end.
+
+Codes that were imported come from a generator that can be guessed, and a guesser may have many
+addresses: wrong ones of their form are bounded over all addresses too.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_A_MINUTE: Final = 30
+MOST_IMPORTED_A_SECOND: Final = 20
 _MINUTE: Final = 60.0
 _MOST_ADDRESSES: Final = 10_000
 
@@ -33,6 +38,17 @@ class Throttle:
         """Take a monotonic clock in seconds."""
         self._clock = clock
         self._counts: OrderedDict[str, _Count] = OrderedDict()
+        self._imported: deque[float] = deque(maxlen=MOST_IMPORTED_A_SECOND)
+
+    def wrong_imported_code(self) -> timedelta | None:
+        """Count one, of whatever address; return how long to wait when that was too many."""
+        now = self._clock()
+        if len(self._imported) == MOST_IMPORTED_A_SECOND:
+            wait = self._imported[0] + 1 - now
+            if wait > 0:
+                return timedelta(seconds=wait)
+        self._imported.append(now)
+        return None
 
     def wrong_code(self, address: str) -> timedelta | None:
         """Count one; return how long to wait when that was too many."""

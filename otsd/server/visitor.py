@@ -273,11 +273,12 @@ class VisitorSite:
         return guarded
 
     def _throttled(self, request: web.Request, error: OtsdError) -> OtsdError:
-        if isinstance(error, UnknownToken) and (
-            wait := self._throttle.wrong_code(self._address(request))
-        ):
-            return TooManyRequests(wait)
-        return error
+        if not isinstance(error, UnknownToken):
+            return error
+        wait = self._throttle.wrong_code(self._address(request))
+        if wait is None and error.imported:
+            wait = self._throttle.wrong_imported_code()
+        return error if wait is None else TooManyRequests(wait)
 
     def _say(self, request: web.BaseRequest, answer: Answer) -> web.Response:
         if request.rel_url.path_safe.startswith((_API, f"{self._root}{_API}")):

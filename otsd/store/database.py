@@ -2,13 +2,14 @@
 
 Everything here happens before the daemon serves anybody, and what is wrong ends the start with a
 message that says what to do. The numbered files in ``schema`` are the only description of the
-tables: each is applied once, in one transaction with the number.
+tables: each is applied once, and all that are missing together with the number in one transaction.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME: Final = "otsd.db"
+SNAPSHOT: Final = "otsd.db.backup"
+"""A copy that a backup is made of; it is gone when that is sent."""
+PARTIAL: Final = "restore.part"
+"""The folder that a restore unpacks into."""
+RESTORED: Final = "restore.new"
+"""The name of that folder when it is whole: from then on, what is in it is the new state."""
 # the size up to which a database is read whole at start: about 50 ms, and nearly every household
 _CHECKED_WHOLE: Final = 16 * 2**20
 _OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE FROM came earlier
@@ -114,6 +121,8 @@ def prepare(directory: Path, steps: Sequence[Schema]) -> keys.InstanceKey:
     """
     path = directory / NAME
     try:
+        finish_restore(directory)
+        remove_snapshot(directory)
         with closing(_open_private(path)) as connection:
             return _prepare(directory, connection, steps)
     except sqlite3.Error as error:
@@ -124,6 +133,41 @@ def prepare(directory: Path, steps: Sequence[Schema]) -> keys.InstanceKey:
             f"and the disk of the storage directory."
         )
         raise StartError(msg) from error
+
+
+def finish_restore(directory: Path) -> bool:
+    """Put a restored key and database into their places; return whether there were any.
+
+    What is left of a restore that did not come that far is removed. It can be cut short and called
+    again at any moment.
+
+    Raises:
+        StartError: somebody has put another database there in between.
+
+    """
+    shutil.rmtree(directory / PARTIAL, ignore_errors=True)
+    folder = directory / RESTORED
+    if not folder.is_dir():
+        return False
+    for name in (keys.NAME, NAME):
+        if (folder / name).exists():
+            if (directory / name).exists():
+                msg = (
+                    f"{directory} has a file {name}, and {folder} has one that was restored: "
+                    f"move one of the two away."
+                )
+                raise StartError(msg)
+            (folder / name).rename(directory / name)
+    keys.sync_directory(directory)
+    folder.rmdir()
+    keys.sync_directory(directory)
+    return True
+
+
+def remove_snapshot(directory: Path) -> None:
+    """Remove the copy that a backup was made of, and what SQLite may have left beside it."""
+    for ending in ("", "-journal", "-wal", "-shm"):
+        (directory / f"{SNAPSHOT}{ending}").unlink(missing_ok=True)
 
 
 def _open_private(path: Path) -> sqlite3.Connection:
@@ -189,9 +233,8 @@ def _prepare(
     key = key or keys.create(directory)
     if 0 < version < steps[-1].version:
         _keep_copy(connection, directory / f"{NAME}.v{version}")
-    for step in steps:
-        if step.version > version:
-            _apply(connection, step, key)
+    if version < steps[-1].version:
+        _apply(connection, [step for step in steps if step.version > version], key)
     return key
 
 
@@ -205,14 +248,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1").fetchone()  # noqa: S608
 
 
-def _apply(connection: sqlite3.Connection, step: Schema, key: keys.InstanceKey) -> None:
+def _apply(connection: sqlite3.Connection, steps: Sequence[Schema], key: keys.InstanceKey) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _statements(step.sql):
-            connection.execute(statement)
-        if step.version == 1:
-            connection.execute("INSERT INTO meta VALUES ('key', ?)", (key.fingerprint,))
-        connection.execute(f"PRAGMA user_version = {step.version:d}")
+        for step in steps:
+            for statement in _statements(step.sql):
+                connection.execute(statement)
+            if step.version == 1:
+                connection.execute("INSERT INTO meta VALUES ('key', ?)", (key.fingerprint,))
+        connection.execute(f"PRAGMA user_version = {steps[-1].version:d}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -233,10 +277,7 @@ def _statements(sql: str) -> Iterator[str]:
 def _keep_copy(connection: sqlite3.Connection, path: Path) -> None:
     """Copy the database beside itself before an upgrade; whole, or not at all."""
     part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-        connection.backup(copy)
+    copy(connection, part)
     descriptor = os.open(part, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -244,6 +285,15 @@ def _keep_copy(connection: sqlite3.Connection, path: Path) -> None:
         os.close(descriptor)
     part.rename(path)
     keys.sync_directory(path.parent)
+
+
+def copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database that may be in use, as it is now, into a private file; not yet on disk."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with closing(sqlite3.connect(path, isolation_level=None)) as made:
+        connection.backup(made)  # in one step: nothing can change in between
+        made.execute("PRAGMA journal_mode = DELETE")  # it is whole without a log beside it
 
 
 def _damaged(path: Path, what: object) -> str:

@@ -15,7 +15,7 @@ Row = tuple[Any, ...]
 
 TOKEN: Final = (
     "id, lookup, action, comment, max_uses, uses_taken, round, valid_from, expires_at, "  # noqa: S105 - columns, no password
-    "created_at, created_by, last_used_at, revoked_at, paused, device"
+    "created_at, created_by, last_used_at, revoked_at, paused, device, weak"
 )
 SUBMISSION: Final = (
     "submissions.id, tokens.id, submissions.action, attempt, state, reason, started_at, "
@@ -64,6 +64,7 @@ def token(row: Row) -> Token:
         revoked_at=instant(row[12]),
         paused=bool(row[13]),
         device=None if row[14] is None else bool(row[14]),
+        weak=bool(row[15]),
     )
 
 
@@ -85,6 +86,7 @@ def token_row(token: Token) -> Row:
         millis(token.revoked_at),
         int(token.paused),
         None if token.device is None else int(token.device),
+        int(token.weak),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import itertools
 import json
 import re
 import sqlite3
@@ -25,6 +26,7 @@ from otsd.core.errors import (
     StorageUnavailable,
     UnknownToken,
 )
+from otsd.core.imports import Taken
 from otsd.core.ports import Claim, Counts, Found, Overview, Page, Queue, Tally
 from otsd.core.times import from_millis, to_millis
 from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState, TokenState
@@ -33,7 +35,8 @@ from otsd.store.access import SqliteAccess
 from otsd.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
     from pathlib import Path
 
@@ -46,6 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PRUNED_TOGETHER: Final = 500
+_INSERTED_TOGETHER: Final = 1000
 _REQUESTS_KEPT_MILLIS: Final = 10 * 60 * 1000
 _TRIES: Final = 8
 
@@ -144,6 +148,8 @@ class SqliteStore:
         self._listing = listing
         self._lister = lister
         self._writer = writer
+        self.writes = writer.durations
+        """How long writes take."""
         self.access = SqliteAccess(reader, writer)
         """Sessions and keys."""
         read = reader.execute(f"SELECT {rows.ACTION} FROM actions ORDER BY seq")  # noqa: S608
@@ -166,6 +172,11 @@ class SqliteStore:
             key,
         ).fetchone()
         return None if row is None else Found(rows.token(row), current=False)
+
+    @_reading
+    def find_imported(self, digest: bytes) -> Found | None:
+        token = _find_imported(self._reader, digest)
+        return None if token is None else Found(token, current=token.weak)
 
     @_reading
     def attempt(self, token_id: str, attempt: str) -> Submission | None:
@@ -450,6 +461,46 @@ class SqliteStore:
                 raise NotFound("token", token_id)
 
         await self._writer.write(work)
+
+    async def take_over(
+        self,
+        actions: Sequence[tuple[str, Action]],
+        tokens: Sequence[tuple[bytes, str]],
+        make: Callable[[int, str | None], Token],
+        now: datetime,
+        *,
+        dry_run: bool,
+    ) -> Taken:
+        def work(db: sqlite3.Connection) -> Taken:
+            found_actions = _place_actions(db, actions)
+            names = {
+                source: action.name
+                for (source, _), (action, _) in zip(actions, found_actions, strict=True)
+            }
+            if not dry_run:
+                _keep_actions(db, zip(actions, found_actions, strict=True), now)
+            known = _known(db, tokens)
+            if dry_run:
+                made = {
+                    place: make(place, names.get(source))
+                    for place, (_, source) in enumerate(tokens)
+                    if place not in known
+                }
+            else:
+                made = _keep_tokens(db, tokens, known.keys(), names, make)
+            return Taken(
+                found_actions,
+                [known[each] if each in known else made[each] for each in range(len(tokens))],
+                known.keys(),
+            )
+
+        def kept(taken: Taken) -> None:
+            self._actions |= {action.name: action for action, is_new in taken.actions if is_new}
+
+        if dry_run:
+            look = _reading(lambda: work(self._listing))
+            return await asyncio.get_running_loop().run_in_executor(self._lister, look)
+        return await self._writer.write(work, kept)
 
     # -- submissions -----------------------------------------------------------------------
 
@@ -765,6 +816,94 @@ def _insert(db: sqlite3.Connection, make: Callable[[], Token]) -> Token:
             return token
     msg = "no free id was found"
     raise StorageUnavailable(msg)
+
+
+def _find_imported(db: sqlite3.Connection, digest: bytes) -> Token | None:
+    row = db.execute(
+        f"SELECT {rows.TOKEN} FROM tokens "  # noqa: S608
+        "WHERE seq = (SELECT token FROM imported_codes WHERE digest = ?)",
+        (digest,),
+    ).fetchone()
+    return None if row is None else rows.token(row)
+
+
+def _place_actions(
+    db: sqlite3.Connection, actions: Sequence[tuple[str, Action]]
+) -> list[tuple[Action, bool]]:
+    """Find the actions that were imported before, and a free name for each of the others."""
+    known = dict(db.execute("SELECT source, name FROM imported_actions"))
+    read = db.execute(f"SELECT {rows.ACTION} FROM actions")  # noqa: S608
+    there = {row[0]: row for row in read}
+    taken, placed = set(there), []
+    for source, action in actions:
+        if (row := there.get(known.get(source, ""))) is not None:
+            placed.append((rows.action(row), False))
+            continue
+        numbered = (f"{action.name}-{number}" for number in itertools.count(2))
+        name = next(each for each in itertools.chain([action.name], numbered) if each not in taken)
+        taken.add(name)
+        placed.append((replace(action, name=name), True))
+    return placed
+
+
+def _keep_actions(
+    db: sqlite3.Connection,
+    placed: Iterable[tuple[tuple[str, Action], tuple[Action, bool]]],
+    now: datetime,
+) -> None:
+    for (source, _), (action, is_new) in placed:
+        if is_new:
+            values = rows.action_row(action, now)
+            marks = ", ".join("?" * len(values))
+            db.execute(f"INSERT INTO actions ({rows.ACTION}) VALUES ({marks})", values)  # noqa: S608
+            db.execute(
+                "INSERT OR REPLACE INTO imported_actions VALUES (?, ?)", (source, action.name)
+            )
+
+
+def _known(db: sqlite3.Connection, tokens: Sequence[tuple[bytes, str]]) -> dict[int, Token | None]:
+    """Find the tokens that were imported before, by their place; ``None`` is one deleted since."""
+    known = {digest for (digest,) in db.execute("SELECT digest FROM imported_codes")}
+    return {
+        place: _find_imported(db, digest)
+        for place, (digest, _) in enumerate(tokens)
+        if digest in known
+    }
+
+
+def _keep_tokens(
+    db: sqlite3.Connection,
+    tokens: Sequence[tuple[bytes, str]],
+    known: AbstractSet[int],
+    names: Mapping[str, str],
+    make: Callable[[int, str | None], Token],
+) -> dict[int, Token]:
+    """Make and insert the tokens that are not known; one whose ids are taken is made again."""
+    kept: dict[int, Token] = {}
+    codes: list[tuple[bytes, int]] = []
+    left = [place for place in range(len(tokens)) if place not in known]
+    while left:
+        some, left = left[:_INSERTED_TOGETHER], left[_INSERTED_TOGETHER:]
+        # one statement for many: the triggers make each statement costly
+        made = {place: make(place, names.get(tokens[place][1])) for place in some}
+        values = [rows.token_row(token) for token in made.values()]
+        marks = f"({', '.join('?' * len(values[0]))})"
+        inserted = dict(
+            db.execute(
+                f"INSERT INTO tokens ({rows.TOKEN}) VALUES {', '.join([marks] * len(made))} "  # noqa: S608
+                "ON CONFLICT DO NOTHING RETURNING id, seq",
+                list(itertools.chain.from_iterable(values)),
+            ).fetchall()
+        )
+        for place, token in made.items():
+            if (seq := inserted.pop(token.id, None)) is None:
+                left.append(place)
+            else:
+                kept[place] = token
+                codes.append((tokens[place][0], seq))
+    # in the order of the index, which would be read and written all over otherwise
+    db.executemany("INSERT INTO imported_codes VALUES (?, ?)", sorted(codes))
+    return kept
 
 
 def _tally(tallies: Sequence[rows.Row]) -> Tally:

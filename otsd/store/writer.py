@@ -11,16 +11,19 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otsd.core.errors import StorageUnavailable
+from otsd.core.measures import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _MOST_TOGETHER: Final = 500
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class _Job:
 
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
+    asked: float
     kept: Callable[[Any], None] | None = None
     result: Any = None
     error: BaseException | None = None
@@ -47,6 +51,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._failing = False
+        self.durations = Durations(*_BUCKETS)
+        """How long it took from asking for a write until it was on disk."""
         self._thread = threading.Thread(target=self._serve, name="otsd-writer", daemon=True)
         self._thread.start()
 
@@ -64,7 +70,7 @@ class Writer:
 
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(work, future, kept))
+        self._queue.put(_Job(work, future, time.monotonic(), kept))
         return await future
 
     async def close(self) -> None:
@@ -89,8 +95,9 @@ class Writer:
             stopping = job is None
             if jobs:
                 self._commit(jobs)
+                done = time.monotonic()
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    self._loop.call_soon_threadsafe(_answer, jobs)
+                    self._loop.call_soon_threadsafe(self._answer, jobs, done)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         execute = self._connection.execute
@@ -136,14 +143,15 @@ class Writer:
             self._failing = True
             _log.error("the store cannot write: %s; submissions are refused until it can", error)
 
-
-def _answer(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        if job.error is None and job.kept is not None:
-            job.kept(job.result)
-        if job.future.done():  # its caller was cancelled
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.result)
+    def _answer(self, jobs: Sequence[_Job], done: float) -> None:
+        for job in jobs:
+            if job.error is None:
+                self.durations.add(done - job.asked)
+                if job.kept is not None:
+                    job.kept(job.result)
+            if job.future.done():  # its caller was cancelled
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from playwright.async_api import Page, expect
 
 from tests.blueprints.conftest import ROOT, House, until
 from tests.browser.browsing import browsing, visiting
+from tests.browser.devices import log_in
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="package")]
 
@@ -29,24 +29,10 @@ PATIENCE = 30_000
 @pytest_asyncio.fixture(loop_scope="package")
 async def page(house: House) -> AsyncIterator[Page]:
     """Return the page of an owner who is logged in and has a large screen."""
-    tokens = {
-        "access_token": house.home.token,
-        "token_type": "Bearer",
-        "expires_in": 1800,
-        "refresh_token": "",
-        "hassUrl": house.home.url,
-        "clientId": f"{house.home.url}/",
-        "expires": 9_999_999_999_999,
-    }
-    stored = {"hassTokens": tokens, "dockedSidebar": "always_hidden"}
-    script = "".join(
-        f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))});"
-        for key, value in stored.items()
-    )
     screen: Any = {"viewport": {"width": 1400, "height": 800}, "is_mobile": False}
     async with browsing() as browser, visiting(browser, **screen) as context:
         context.set_default_timeout(PATIENCE)
-        await context.add_init_script(script)
+        await log_in(context, house.home)
         yield await context.new_page()
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from playwright.async_api import Browser, BrowserContext, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 WIDTH: Final = 390
 HEIGHT: Final = 844
@@ -52,3 +52,27 @@ async def visiting(browser: Browser, **more: Any) -> AsyncIterator[BrowserContex
         yield context
     finally:
         await context.close()
+
+
+@asynccontextmanager
+async def opened(browser: Browser, address: str, **more: Any) -> AsyncIterator[Page]:
+    """Open a page in such a browser; ``more`` as for `visiting`."""
+    async with visiting(browser, **more) as context:
+        page = await context.new_page()
+        await page.goto(address)
+        yield page
+
+
+def complaints_of(page: Page) -> list[str]:
+    """Return the list that what a page complains of will be added to."""
+    found: list[str] = []
+
+    def hear(text: str) -> None:
+        # that an answer has the status 404 is no fault of the page
+        if "the server responded with a status of" not in text:
+            found.append(text)
+
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("dialog", lambda dialog: found.append(dialog.message))
+    page.on("console", lambda message: hear(message.text))
+    return found

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, BrowserContext, Page, Route
 
 from tests.browser.browsing import browsing, visiting
 from tests.browser.screenshots import PICTURES
@@ -78,29 +78,35 @@ async def furnished(folder: Path) -> AsyncIterator[House]:
             yield House(home, {**pages, "entities": f"{home.url}/config/entities?domain=mqtt"})
 
 
-@asynccontextmanager
-async def owner(browser: Browser, house: House, screen: str) -> AsyncIterator[Page]:
-    """Open the browser of an owner who is logged in."""
+async def log_in(context: BrowserContext, home: HomeAssistant) -> None:
+    """Let the browser know what it would know after logging in to Home Assistant."""
     tokens = {
-        "access_token": house.home.token,
+        "access_token": home.token,
         "token_type": "Bearer",
         "expires_in": 1800,
         "refresh_token": "",
-        "hassUrl": house.home.url,
-        "clientId": f"{house.home.url}/",
+        "hassUrl": home.url,
+        "clientId": f"{home.url}/",
         "expires": 9_999_999_999_999,
     }
     stored = {"hassTokens": tokens, "dockedSidebar": "always_hidden"}
-    script = "".join(
-        f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))});"
-        for key, value in stored.items()
+    await context.add_init_script(
+        "".join(
+            f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))});"
+            for key, value in stored.items()
+        )
     )
+
+
+@asynccontextmanager
+async def owner(browser: Browser, house: House, screen: str) -> AsyncIterator[Page]:
+    """Open the browser of an owner who is logged in."""
 
     async def local_only(route: Route) -> None:
         await (route.continue_() if route.request.url.startswith(house.home.url) else route.abort())
 
     async with visiting(browser, **_SCREENS[screen]) as context:
-        await context.add_init_script(script)
+        await log_in(context, house.home)
         await context.route("http*://**", local_only)
         yield await context.new_page()
 

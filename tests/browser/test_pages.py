@@ -8,7 +8,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, Response
 
-from tests.browser.browsing import HEIGHT, WIDTH, visiting
+from tests.browser.browsing import HEIGHT, WIDTH, complaints_of, visiting
 from tests.browser.conftest import EVIL
 from tests.browser.gallery import SCENES, Place, Scene, Wording, gallery
 
@@ -22,16 +22,8 @@ class Witness:
 
     def __init__(self, page: Page) -> None:
         self.responses: list[Response] = []
-        self.complaints: list[str] = []
+        self.complaints = complaints_of(page)
         page.on("response", lambda response: self.responses.append(response))  # noqa: PLW0108 - it must be Python's
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        page.on("console", lambda message: self._hear(message.text))
-
-    def _hear(self, text: str) -> None:
-        # that a page has the status 404 is no fault of the page
-        if "the server responded with a status of" not in text:
-            self.complaints.append(text)
 
     def forget(self) -> None:
         """Be new to the next page."""

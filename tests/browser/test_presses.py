@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 from playwright.async_api import Error as BrowserError
 
-from tests.browser.browsing import ARGUMENTS, executable, visiting
+from tests.browser.browsing import ARGUMENTS, executable, opened, visiting
 from tests.browser.street import Street
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import After, Fail, Succeed
@@ -73,9 +73,7 @@ async def test_a_tap_says_at_once_that_it_was_taken_and_then_what_became_of_it(
     link = await street.link()
     go = asyncio.Event()
     street.home.on_call = lambda _: After(go, Succeed())
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         await says(page, "Your link is ready")
         attempt = await attempt_of(page)
         await page.get_by_role("button").tap(no_wait_after=True)
@@ -99,9 +97,7 @@ async def test_two_clicks_within_a_moment_are_one(
 ) -> None:
     link = await street.link(max_uses=5)
     street.home.on_call = lambda _: After(0.3, Succeed())
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         await page.get_by_role("button").click(click_count=2, delay=5, no_wait_after=True)
         await says(page, "Done")
     assert len(street.home.calls) == 1
@@ -113,9 +109,7 @@ async def test_two_touches_within_a_moment_are_one(
     browser: Browser, street: Street, script: bool
 ) -> None:
     link = await street.link(max_uses=5)
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         spot = await center(page)
         await asyncio.gather(page.touchscreen.tap(*spot), page.touchscreen.tap(*spot))
         await says(page, "Done")
@@ -128,9 +122,7 @@ async def test_a_tap_at_the_same_spot_once_it_is_done_uses_nothing(
     browser: Browser, street: Street, script: bool
 ) -> None:
     link = await street.link(max_uses=5)
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         spot = await center(page)
         await page.touchscreen.tap(*spot)
         await says(page, "Done")
@@ -147,9 +139,7 @@ async def test_a_tap_that_was_meant_for_the_page_before_does_not_try_again(
     """A refusal offers a button at once, where the finger still is."""
     link = await street.link()
     street.home.on_call = lambda _: Fail("home_assistant_error", "jammed")
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link) as page:
         await page.get_by_role("button").tap()
         await says(page, "It did not work")
         await expect(page.get_by_role("button")).to_be_disabled()
@@ -166,9 +156,7 @@ async def test_another_use_is_offered_and_is_another_execution(
     browser: Browser, street: Street, script: bool
 ) -> None:
     link = await street.link(max_uses=2)
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         await page.get_by_role("button").click()
         await says(page, "Done")
         await expect(page.get_by_text("1 use left")).to_be_visible()
@@ -191,9 +179,7 @@ async def test_reloading_what_became_of_it_runs_nothing(
     browser: Browser, street: Street, script: bool
 ) -> None:
     link = await street.link(max_uses=3)
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         await page.get_by_role("button").click()
         await says(page, "Done")
         for _ in range(2):
@@ -207,9 +193,7 @@ async def test_going_back_and_forward_runs_nothing_and_says_what_is(
     browser: Browser, street: Street, script: bool
 ) -> None:
     link = await street.link()
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(f"{street.url}/")
+    async with opened(browser, f"{street.url}/", java_script_enabled=script) as page:
         await page.goto(link)
         await page.get_by_role("button").click()
         await says(page, "Done")
@@ -245,9 +229,7 @@ async def test_a_page_that_comes_back_from_memory_looks_again(
     browser: Browser, street: Street
 ) -> None:
     token = await street.daemon.mint()
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(f"{street.url}/?token={token['code']}")
+    async with opened(browser, f"{street.url}/?token={token['code']}") as page:
         await says(page, "Your link is ready")
         await street.daemon.admin("POST", f"/tokens/{token['id']}/revoke")
         await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
@@ -286,9 +268,7 @@ async def test_a_tab_that_the_browser_restores_runs_nothing(
 
 async def test_an_answer_that_is_lost_is_asked_for_again(browser: Browser, street: Street) -> None:
     link = await street.link(max_uses=5)
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link) as page:
         street.lose_answers(3)
         await page.get_by_role("button").tap()
         await notes(page, "No connection")
@@ -303,9 +283,7 @@ async def test_without_a_script_a_reload_asks_for_the_answer_that_was_lost(
     browser: Browser, street: Street
 ) -> None:
     link = await street.link(max_uses=5)
-    async with visiting(browser, java_script_enabled=False) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=False) as page:
         street.lose_answers(9)
         await page.get_by_role("button").tap(no_wait_after=True)
         await street.home.until(lambda: street.lost_answers)
@@ -321,9 +299,7 @@ async def test_a_tap_that_does_not_get_through_is_sent_again(
     browser: Browser, street: Street
 ) -> None:
     link = await street.link()
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link) as page:
         street.cut()
         await page.get_by_role("button").tap()
         await notes(page, "No connection")
@@ -337,9 +313,7 @@ async def test_reloading_while_nothing_is_answered_asks_for_the_attempt(
     browser: Browser, street: Street
 ) -> None:
     link = await street.link()
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link) as page:
         street.lose_answers(9)
         await page.get_by_role("button").tap()
         await notes(page, "No connection")
@@ -386,9 +360,7 @@ async def test_a_link_to_come_opens_by_itself(
 
     soon = datetime.now(UTC) + timedelta(seconds=3)
     link = await street.link(valid_from=soon.isoformat())
-    async with visiting(browser, java_script_enabled=script) as context:
-        page = await context.new_page()
-        await page.goto(link)
+    async with opened(browser, link, java_script_enabled=script) as page:
         await says(page, "This link is not valid yet")
         count = page.get_by_role("timer")
         if script:
@@ -470,9 +442,7 @@ async def test_the_form_takes_what_a_message_holds(
 ) -> None:
     link = await street.link()
     url, _, code = link.partition("/?token=")
-    async with visiting(browser) as context:
-        page = await context.new_page()
-        await page.goto(f"{street.url}/")
+    async with opened(browser, f"{street.url}/") as page:
         await page.get_by_label("The code of your link").fill(written.format(url=url, code=code))
         await page.get_by_role("button").click()
         await says(page, "Your link is ready")
@@ -483,9 +453,7 @@ async def test_without_a_script_the_form_takes_a_code_with_spaces_around_it(
     browser: Browser, street: Street
 ) -> None:
     link = await street.link()
-    async with visiting(browser, java_script_enabled=False) as context:
-        page = await context.new_page()
-        await page.goto(f"{street.url}/")
+    async with opened(browser, f"{street.url}/", java_script_enabled=False) as page:
         await page.get_by_label("The code of your link").fill(f" {link.partition('=')[2]} ")
         await page.get_by_role("button").click()
         await says(page, "Your link is ready")
@@ -503,9 +471,7 @@ async def test_a_tap_opens_the_door_of_a_real_home_assistant(
         await daemon.connected()
         await daemon.action()
         code = (await daemon.mint(comment="Plumber"))["code"]
-        async with visiting(browser) as context:
-            page = await context.new_page()
-            await page.goto(f"{daemon.url}/?token={code}")
+        async with opened(browser, f"{daemon.url}/?token={code}") as page:
             await page.get_by_role("button", name="Open the front door").tap()
             await says(page, "Done")
         await daemon.announced()

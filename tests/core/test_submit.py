@@ -17,7 +17,7 @@ import pytest
 from otsd.actionfile import read_plan
 from otsd.core.actions import Action
 from otsd.core.changes import Change, Changes, Subject
-from otsd.core.codes import Codes
+from otsd.core.codes import Codes, ImportedCodes
 from otsd.core.errors import (
     Busy,
     HomeUnavailable,
@@ -96,6 +96,7 @@ async def a_world(directory: Path, clock: Clock) -> AsyncIterator[World]:
             store=store,
             home=home,
             codes=codes,
+            imported=ImportedCodes(bytes(32)),
             now=clock,
             changes=changes,
             announce=announcer(notify=False),

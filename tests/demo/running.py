@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from yarl import URL
 
 PATIENCE = 90.0
 
@@ -169,6 +170,11 @@ class Demo:
         return self._read(r"Home Assistant +(http://[^/\s]+)/demo-door\n")
 
     @property
+    def admin(self) -> str:
+        """The address of the owner's page."""
+        return self._read(r"The owner's page +(http://\S+)\n")
+
+    @property
     def login(self) -> tuple[str, str]:
         """The user and the password."""
         user, password = self._read(r"User, password +(.+)").split(", ")
@@ -192,23 +198,46 @@ class Demo:
 
     async def log_in(self) -> str:
         """Log in to Home Assistant as it says, and return an access token."""
-        user, password = self.login
         client = f"{self.home}/"
+        code = await self._authorize(client, client)
+        form = {"grant_type": "authorization_code", "code": code, "client_id": client}
+        async with (
+            aiohttp.ClientSession(self.home) as http,
+            http.post("/auth/token", data=form) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            return str((await answer.json())["access_token"])
+
+    async def _authorize(self, client: str, redirect: str) -> str:
+        """Do what Home Assistant's own page does with the user and the password, and return the code."""
+        user, password = self.login
         flow = {
             "client_id": client,
             "handler": ["homeassistant", None],
-            "redirect_uri": client,
+            "redirect_uri": redirect,
         }
         async with aiohttp.ClientSession(self.home) as http:
             async with http.post("/auth/login_flow", json=flow) as answer:
                 step = f"/auth/login_flow/{(await answer.json())['flow_id']}"
             entries = {"client_id": client, "username": user, "password": password}
             async with http.post(step, json=entries) as answer:
-                code = (await answer.json())["result"]
-            form = {"grant_type": "authorization_code", "code": code, "client_id": client}
-            async with http.post("/auth/token", data=form) as answer:
+                return str((await answer.json())["result"])
+
+    async def enter(self) -> list[str]:
+        """Log in to the owner's page as it says, and return the comments of the links there."""
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar) as http:
+            async with http.get(f"{self.admin}/login", allow_redirects=False) as answer:
+                there = URL(answer.headers["Location"])
+            assert str(there).startswith(f"{self.home}/auth/authorize?"), there
+            redirect = there.query["redirect_uri"]
+            code = await self._authorize(there.query["client_id"], redirect)
+            back = URL(redirect).update_query(code=code, state=there.query["state"])
+            async with http.get(back) as answer:
                 assert answer.status == 200, await answer.text()
-                return str((await answer.json())["access_token"])
+            async with http.get(f"{self.admin}/api/v1/tokens") as answer:
+                assert answer.status == 200, await answer.text()
+                return [each["comment"] for each in (await answer.json())["items"]]
 
     async def state(self, token: str, entity_id: str) -> str:
         """Ask Home Assistant for the state of an entity."""

@@ -64,6 +64,7 @@ async def test_a_newcomer_opens_the_door_and_ctrl_c_leaves_nothing_behind() -> N
             (demo.here / "config.toml").write_text("this = is [no configuration")
             await demo.ready()
             assert {port(demo.site), port(demo.home)}.isdisjoint({1337, 8123, 8099})
+            assert port(demo.admin) not in {1337, 8123, 8099}
             assert "█▀" in demo.err
             token = await demo.log_in()
             assert await demo.state(token, "lock.front_door") == "locked"
@@ -79,6 +80,7 @@ async def test_a_newcomer_opens_the_door_and_ctrl_c_leaves_nothing_behind() -> N
                 subprocess.run, demo.next_command, capture_output=True, text=True, check=True
             )
             assert another.stdout.startswith(f"{demo.site}/?token=")
+            assert await demo.enter() == ["Postman", "Plumber"]
             assert parts_of(demo) == PARTS
             began = time.monotonic()
             assert await demo.end(signal.SIGINT) == 0

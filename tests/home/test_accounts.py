@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -166,6 +167,40 @@ async def test_codes_and_tokens_of_strangers_count_together(
     # whoever is in is asked about all the same, which ends the count
     await accounts.user(fake_home.token)
     assert (await accounts.user_of_stranger(fake_home.token)).is_admin
+
+
+async def test_sessions_that_end_together_do_not_get_otsd_banned(
+    accounts: Accounts, fake_home: FakeHomeAssistant, own: Own
+) -> None:
+    ended = [await _log_in(accounts, fake_home) for _ in range(6)]
+    for grant in ended:
+        await accounts.revoke(grant.refresh)
+    good = await _log_in(accounts, fake_home)
+    asked = await asyncio.gather(
+        *(accounts.user_of_session(grant.refresh) for grant in ended), return_exceptions=True
+    )
+    assert {type(each) for each in asked} == {LoginRefused}
+    assert fake_home.most_wrong_logins == 1
+    assert own.taken == 5
+
+    own.token = None
+    with pytest.raises(AccountsUnavailable, match="asked no more"):
+        await accounts.user_of_session(good.refresh)
+    # a login goes on, and ends the count
+    await accounts.user((await _log_in(accounts, fake_home)).access)
+    assert (await accounts.user_of_session(good.refresh)).is_admin
+    assert fake_home.most_wrong_logins == 1
+
+
+async def test_what_strangers_send_keeps_no_session_from_being_asked_about(
+    accounts: Accounts, fake_home: FakeHomeAssistant, own: Own
+) -> None:
+    grant = await _log_in(accounts, fake_home)
+    own.token = None
+    for _ in range(2):
+        with pytest.raises(LoginRefused):
+            await accounts.user_of_stranger("garbage")
+    assert (await accounts.user_of_session(grant.refresh)).is_admin
 
 
 async def test_our_own_token_is_not_enough_when_it_is_refused(

@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from tests.real.broker import Mosquitto
 
-_PATIENCE = 15
+_PATIENCE = 60
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import pytest
 
 from otsd.core.changes import Changes
 from otsd.core.ports import ConnectionState
-from otsd.mqtt.broker import Broker
+from otsd.mqtt.broker import Broker, always
 from otsd.mqtt.discovery import About
 from otsd.mqtt.line import Address, Pace
 from otsd.mqtt.projection import Projection
@@ -64,7 +64,7 @@ async def kept(
     about = About(topics, "Links", "0", "http://localhost:8099", commands=True, links=False)
     async with opened(folder / "data") as (store, _):
         broker = Broker(
-            Address("127.0.0.1", port, protocol=protocol),
+            always(Address("127.0.0.1", port, protocol=protocol)),
             topics=topics,
             store=store,
             projection=Projection(

@@ -17,7 +17,7 @@ import yaml
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from otsd.app import NO_BROKER
+from otsd.parts import NO_BROKER
 from otsd.demo.broker import _hash
 from otsd.mqtt import broker as broker_module
 from otsd.mqtt import commands, discovery, projection

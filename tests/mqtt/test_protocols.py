@@ -365,6 +365,18 @@ async def test_a_try_can_be_given_up_at_any_moment(fake: FakeBroker) -> None:
     assert _open_files() <= files
 
 
+async def test_a_try_can_be_given_up_while_the_broker_hangs_up(fake: FakeBroker) -> None:
+    address = await it_hangs_up(fake, Path())
+    for turns in range(300):
+        trying = asyncio.create_task(why(address))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        trying.cancel()
+        await asyncio.wait([trying])
+        assert trying.cancelled() or trying.result()
+    await fake.until(lambda: fake.connections == 0)
+
+
 @pytest.mark.parametrize("protocol", BOTH)
 async def test_connections_that_break_leave_nothing_behind(
     fake: FakeBroker, protocol: MqttProtocol

@@ -83,7 +83,7 @@ class Shelf(Ear):
         return self._kept
 
     async def until_kept(
-        self, condition: Callable[[dict[str, bytes]], object], seconds: float = 15
+        self, condition: Callable[[dict[str, bytes]], object], seconds: float = 60
     ) -> dict[str, bytes]:
         """Wait until what is retained fulfils a condition, and return it."""
         await self.until(lambda: condition(self.kept), seconds)

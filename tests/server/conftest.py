@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from otsd.core.actions import Action, Plan
 from otsd.core.changes import Changes
-from otsd.core.codes import Codes
+from otsd.core.codes import Codes, ImportedCodes
 from otsd.core.errors import StorageUnavailable
 from otsd.core.events import announcer
 from otsd.core.manage import Mint, Tokens
@@ -253,6 +253,7 @@ async def open_place(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...
                     store=place.store,
                     home=place.home,
                     codes=codes,
+                    imported=ImportedCodes(key.derive("imported codes")),
                     now=clock,
                     changes=changes,
                     announce=announcer(notify=False),

@@ -45,6 +45,7 @@ def _routes() -> list[tuple[str, str]]:
         accounts=nothing,
         logins=nothing,
         live=nothing,
+        metrics=nothing,
         can_connect=lambda: True,
         grant=nothing,
     )

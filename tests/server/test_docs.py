@@ -19,12 +19,12 @@ from otsd.server.api import AdminApi
 from otsd.settings import load
 from tests.daemon import free_port
 from tests.fakes.home_assistant import FakeHomeAssistant
-from tests.proxies.test_caddy import caddy
+from tests.proxies.recipes import caddy_over_http
 from tests.server.owner import SESSION, Browser, daemon_with_admin
 from tests.test_docs import ROOT, blocks
 
 PAGE = ROOT / "docs" / "admin.md"
-CONFIGURED = [PAGE, ROOT / "docs" / "configuration.md", ROOT / "docs" / "operations.md"]
+CONFIGURED = [PAGE, ROOT / "docs" / "configuration.md", ROOT / "docs" / "reverse-proxy.md"]
 GAP = "…"  # what differs from one message to the other
 
 
@@ -163,7 +163,7 @@ async def test_behind_the_proxy_of_the_page_an_administrator_logs_in_and_out(
         upstream = daemon.admin_url.removeprefix("http://")
         assert "127.0.0.1:8099" in site
         async with (
-            caddy(tmp_path, front, site.replace("127.0.0.1:8099", upstream)),
+            caddy_over_http(tmp_path, front, site.replace("127.0.0.1:8099", upstream)),
             Browser(base) as browser,
         ):
             assert (await browser.get("")).status in (302, 303)  # to what ends with /, or to log in

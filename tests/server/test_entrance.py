@@ -24,7 +24,7 @@ from otsd.core.access import (
     Scope,
     Session,
 )
-from otsd.core.errors import NotAsked, NotFound
+from otsd.core.errors import NotAsked, NotFound, StorageUnavailable
 from otsd.core.keys import digest_of
 from otsd.server.entrance import Entrance, House
 from otsd.server.login import LoginFailed, Logins, Purpose
@@ -54,9 +54,6 @@ class Accounts:
         self.away = False
         self.pause: asyncio.Event | None = None
 
-    async def refresh(self, refresh: str) -> str:
-        return refresh
-
     async def user(self, access: str) -> User:
         self.asked.append(access)
         if self.pause is not None:
@@ -66,6 +63,9 @@ class Accounts:
         if access not in self.users:
             raise LoginRefused("no")
         return self.users[access]
+
+    async def user_of_session(self, refresh: str) -> User:
+        return await self.user(refresh)
 
     async def user_of_stranger(self, access: str) -> User:
         return await self.user(access)
@@ -84,6 +84,7 @@ class Access:
         self.by_digest: dict[bytes, ApiKey] = {}
         self.uses: list[datetime] = []
         self.notes = 0
+        self.is_full = False
 
     def session(self, digest: bytes) -> Session | None:
         return self.sessions.get(digest)
@@ -97,6 +98,8 @@ class Access:
             self.sessions[digest] = session
 
     async def end_session(self, digest: bytes) -> None:
+        if self.is_full:
+            raise StorageUnavailable("database or disk is full")
         self.sessions.pop(digest, None)
 
     def sessions_before(self, seen: datetime, created: datetime) -> list[tuple[bytes, Session]]:
@@ -293,6 +296,39 @@ async def test_whose_refresh_token_was_revoked_is_out(door: Door) -> None:
     with pytest.raises(LoginRequired, match="Home Assistant has ended"):
         await door.enter(session)
     assert door.access.sessions == {}
+
+
+@pytest.mark.parametrize("end", ["idle", "refused", "demoted"])
+async def test_a_session_that_cannot_be_forgotten_is_over_all_the_same(
+    door: Door, end: str
+) -> None:
+    session = await door.begin()
+    door.access.is_full = True
+    if end == "refused":
+        door.accounts.users.clear()
+    elif end == "demoted":
+        door.accounts.users["refresh"] = User("u1", is_admin=False)
+    door.clock.move(hours=12 if end == "idle" else 1)
+    for _ in range(2):
+        with pytest.raises(LoginRequired):
+            await door.enter(session)
+        assert not await door.entrance.still(request(Cookie=f"otsd_session={session}"))
+    assert len(door.accounts.asked) <= 1
+    assert len(door.access.sessions) == 1
+
+
+async def test_while_the_store_cannot_forget_a_session_nobody_is_told_that_he_logged_out(
+    door: Door,
+) -> None:
+    session = await door.begin()
+    door.access.is_full = True
+    with pytest.raises(StorageUnavailable):
+        await door.entrance.end(request("POST", Cookie=f"otsd_session={session}"))
+    await door.enter(session)
+    door.access.is_full = False
+    await door.entrance.end(request("POST", Cookie=f"otsd_session={session}"))
+    with pytest.raises(LoginRequired):
+        await door.enter(session)
 
 
 async def test_while_home_assistant_is_away_whoever_is_in_stays_in(door: Door) -> None:

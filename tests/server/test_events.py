@@ -54,6 +54,22 @@ async def test_an_action_that_is_saved_and_deleted_is_told_without_its_yaml(
         assert await stream.next("action") == {"id": "told", "item": None}
 
 
+async def test_after_so_many_changes_that_a_page_reads_everything_anew_its_stream_ends(
+    estate: Estate,
+) -> None:
+    browser = await estate.owner()
+    await estate.daemon.action("many")
+    token = await estate.daemon.mint("many")
+    async with events(estate.daemon, browser) as stream:
+        answer = await browser.api("DELETE", "/actions/many?force=true")
+        assert answer.status == 204, answer.text
+        assert (await browser.api("GET", f"/tokens/{token['id']}")).json["state"] == "revoked"
+        assert await stream.ended(SOON)
+    async with events(estate.daemon, browser) as stream, asyncio.timeout(SOON):
+        token = await estate.daemon.mint()
+        assert (await stream.next("token"))["id"] == token["id"]
+
+
 async def test_a_connection_that_is_lost_and_comes_back_is_told(tmp_path: Path) -> None:
     async with (
         FakeHomeAssistant() as home,

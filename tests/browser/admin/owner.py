@@ -9,7 +9,7 @@ from typing import Any, Final
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, Request, StorageState
 
-from tests.browser.browsing import visiting
+from tests.browser.browsing import complaints_of, visiting
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
 
@@ -59,16 +59,8 @@ class Owner:
         self.page = page
         self.daemon = daemon
         self.requests: list[Request] = []
-        self.complaints: list[str] = []
+        self.complaints = complaints_of(page)
         page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108 - it must be Python's
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        page.on("console", lambda message: self._hear(message.text))
-
-    def _hear(self, text: str) -> None:
-        # that the daemon refuses something is no fault of the page
-        if "the server responded with a status of" not in text:
-            self.complaints.append(text)
 
     @property
     def elsewhere(self) -> list[str]:

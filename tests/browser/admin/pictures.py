@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
 import sqlite3
 import tempfile
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.async_api import Browser, BrowserContext, Page, StorageState
+from playwright.async_api import Browser, BrowserContext, FilePayload, Page, StorageState
 
 from tests.browser.admin.owner import DESK, PHONE
 from tests.browser.browsing import browsing, visiting
@@ -43,6 +44,28 @@ _ARRIVE: Final = """\
     brightness_pct: 60
 """
 _GARAGE: Final = "action: cover.open_cover\ntarget:\n  entity_id: cover.garage\n"
+# what One Time Service keeps
+_OLD: Final = {
+    "service_calls": {
+        "Let me in": {"service": "lock.unlock", "data": {"entity_id": "lock.front_door"}},
+    },
+    "tokens": {
+        code * 32: {
+            "service_call_name": "Let me in",
+            "created": "2024-09-10T12:00:00.123456789+02:00",
+            "expires": expires,
+            "uses_max": most,
+            "uses_left": left,
+            "comment": comment,
+        }
+        for code, expires, most, left, comment in (
+            ("a", None, 1, 1, "Chimney sweep"),
+            ("b", None, 12, 7, "Heating engineer"),
+            ("c", "2031-03-01T18:00:00Z", 6, 6, "Band practice"),
+            ("d", None, 20, -1, "Meter reader"),
+        )
+    },
+}
 _BROWSERS: Final = (
     (
         "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
@@ -239,6 +262,15 @@ async def _connections(page: Page, _: House) -> None:
     await page.get_by_text("Booking system").first.wait_for()
 
 
+async def _import(page: Page, _: House) -> None:
+    file = FilePayload(
+        name="db.json", mimeType="application/json", buffer=json.dumps(_OLD).encode()
+    )
+    await page.locator("input[type=file]").set_input_files([file])
+    await page.get_by_text("Chimney sweep").wait_for()
+    await page.get_by_text("Front door").first.wait_for()
+
+
 _VIEWS: Final[dict[str, tuple[str, Callable[[Page, House], Awaitable[None]]]]] = {
     "tokens": ("#/tokens", _tokens),
     "mint": ("#/tokens", _mint),
@@ -248,6 +280,7 @@ _VIEWS: Final[dict[str, tuple[str, Callable[[Page, House], Awaitable[None]]]]] =
     "editor": ("#/actions/arrive", _editor),
     "activity": ("#/activity", _activity),
     "connections": ("#/connections", _connections),
+    "import": ("#/import", _import),
 }
 
 

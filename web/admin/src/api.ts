@@ -5,8 +5,10 @@ import type {
   ApiKey,
   Day,
   Edit,
+  FoundImport,
   HomeAction,
   HomeEntity,
+  Import,
   Mint,
   Minted,
   NewApiKey,
@@ -65,10 +67,10 @@ export function address(path: string, query: Query = {}): string {
 
 async function call<Answer>(method: string, path: string, given: Given = {}): Promise<Answer> {
   const headers: Record<string, string> = { Accept: "application/json", ...given.headers };
-  let body: string | null = null;
+  let body: string | Blob | null = null;
   if (given.body !== undefined) {
     headers["Content-Type"] = "application/json";
-    body = JSON.stringify(given.body);
+    body = given.body instanceof Blob ? given.body : JSON.stringify(given.body);
   }
   let response: Response;
   let text: string;
@@ -118,6 +120,7 @@ export function returnFromLogin(): void {
 }
 
 const part = encodeURIComponent;
+const ONE_TIME_SERVICE = "imports/one-time-service";
 
 export interface TokenFilter extends Query {
   state?: TokenState | "" | undefined;
@@ -186,4 +189,13 @@ export const api = {
   apiKeys: (window: Window = {}) => list<ApiKey>("api-keys", {}, window),
   createApiKey: (body: NewApiKey) => call<ApiKey & { key: string }>("POST", "api-keys", { body }),
   deleteApiKey: (id: string) => call<void>("DELETE", `api-keys/${part(id)}`),
+
+  /** What would become of the file of One Time Service that is there; 404 when none is. */
+  foundImport: () => call<FoundImport>("GET", ONE_TIME_SERVICE),
+  /** Take it over; 409 when it is another one than the digest's. */
+  takeFoundImport: (digest: string) =>
+    call<FoundImport>("POST", ONE_TIME_SERVICE, { body: { digest } }),
+  /** Take a file over, or say what would become of it. */
+  takeImport: (file: Blob, dry_run: boolean) =>
+    call<Import>("POST", "imports", { query: { dry_run }, body: file }),
 };

@@ -319,10 +319,10 @@ export class AppShell extends LitElement {
   }
 
   private renderBanner() {
-    if (live.isAway) {
+    if (live.trouble) {
       return html`<p class="banner danger">
         <otsd-icon .path=${mdiCloudOffOutline}></otsd-icon>
-        <span>otsd does not answer. What you see may be old; it is tried again by itself.</span>
+        <span>${live.trouble.message} What you see may be old; it is tried again by itself.</span>
       </p>`;
     }
     const home = live.status?.home_assistant;

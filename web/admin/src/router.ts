@@ -2,8 +2,10 @@
 
 import type { ReactiveController, ReactiveControllerHost } from "lit";
 
+/** The views of the navigation. */
 export const VIEWS = ["tokens", "actions", "activity", "connections"] as const;
-export type ViewName = (typeof VIEWS)[number];
+const ALL_VIEWS = [...VIEWS, "import"] as const;
+export type ViewName = (typeof ALL_VIEWS)[number];
 
 export interface Route {
   view: ViewName;
@@ -23,7 +25,7 @@ export function go(view: ViewName, id?: string | null, { replace = false } = {})
 
 export function route(): Route {
   const [, name, id] = location.hash.split("/");
-  const view = VIEWS.find((each) => each === name) ?? "tokens";
+  const view = ALL_VIEWS.find((each) => each === name) ?? "tokens";
   try {
     return { view, id: id ? decodeURIComponent(id) : null };
   } catch {

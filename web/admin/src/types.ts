@@ -94,6 +94,8 @@ export interface Token {
   created_by: string;
   last_used_at: string | null;
   device: boolean | null;
+  /** Whether its code was imported, and can be guessed more easily than ours. */
+  weak?: true;
 }
 
 /** The answer of minting, rotating and duplicating. */
@@ -168,6 +170,46 @@ export interface NewApiKey {
   actions?: string[];
   expires_in?: string;
   expires_at?: string;
+}
+
+/** What becomes of an entry of an imported file. */
+export type Fate = "taken" | "changed" | "known" | "refused";
+
+export interface ImportedAction {
+  /** What it is called in the file. */
+  source: string;
+  name: string | null;
+  title: string | null;
+  yaml: string | null;
+  outcome: Fate;
+  notes: string[];
+}
+
+export interface ImportedToken {
+  /** Its place in the file; it has an id when it is here. */
+  number: number;
+  id: string | null;
+  action: string | null;
+  comment: string | null;
+  max_uses: number | null;
+  uses_left: number | null;
+  expires_at: string | null;
+  outcome: Fate;
+  notes: string[];
+}
+
+/** What became of every entry of a file, or, after a dry run, what would. */
+export interface Import {
+  dry_run: boolean;
+  counts: Record<Fate, number>;
+  actions: ImportedAction[];
+  tokens: ImportedToken[];
+}
+
+export interface FoundImport extends Import {
+  path: string;
+  digest: string;
+  modified_at: string;
 }
 
 /** What an event of the stream carries; an item that is null was deleted. */

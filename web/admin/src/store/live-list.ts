@@ -26,6 +26,8 @@ export class LiveList<Item> implements ReactiveController {
 
   private next: Page<Item>["next"] = null;
   private request = new AbortController();
+  /** What was heard while a page is on its way: the page may be older. */
+  private heard: Change<Item>[] | null = null;
 
   constructor(
     private readonly host: ReactiveControllerHost,
@@ -67,7 +69,13 @@ export class LiveList<Item> implements ReactiveController {
   }
 
   /** Take a change without waiting for the stream to tell it. */
-  apply({ id, item }: Change<Item>): void {
+  apply(change: Change<Item>): void {
+    this.heard?.push(change);
+    this.take(change);
+    this.host.requestUpdate();
+  }
+
+  private take({ id, item }: Change<Item>): void {
     const { items, source } = this;
     const known = items.findIndex((each) => String(source.id(each)) === String(id));
     if (item === null || !(source.matches?.(item) ?? true)) {
@@ -81,22 +89,24 @@ export class LiveList<Item> implements ReactiveController {
         this.items = items.toSpliced(older >= 0 ? older : items.length, 0, item);
       }
     }
-    this.host.requestUpdate();
   }
 
   private async fetch(window: Window, taken: (page: Page<Item>) => Item[]): Promise<void> {
     this.request.abort();
     const request = (this.request = new AbortController());
+    this.heard = [];
     try {
       const page = await this.source.fetch({ ...window, signal: request.signal });
       if (request.signal.aborted) return;
       this.items = taken(page);
       this.next = page.next;
+      for (const change of this.heard ?? []) this.take(change);
       this.error = null;
     } catch (error) {
       if (request.signal.aborted) return;
       this.error = error as Error;
     }
+    this.heard = null;
     this.isLoading = false;
     this.host.requestUpdate();
   }

@@ -1,7 +1,7 @@
 /** What the daemon is and does right now: its session, its status and the stream of changes. */
 
 import type { ReactiveController, ReactiveControllerHost } from "lit";
-import { api, Away, ROOT } from "../api";
+import { api, Problem, ROOT } from "../api";
 import type { Change, Session, Status } from "../types";
 
 export const KINDS = ["token", "action", "submission", "connection"] as const;
@@ -14,17 +14,18 @@ const LONG_HIDDEN = 10_000;
 
 /**
  * Fires an event named by its kind for each change (`detail` is the `Change`), `"now"` when the
- * session, the status or `isAway` changed, and `"again"` when changes may have been missed.
+ * session, the status or the `trouble` changed, and `"again"` when changes may have been missed.
  */
 class Live extends EventTarget {
   session: Session | null = null;
   status: Status | null = null;
-  /** Whether the daemon does not answer. */
-  isAway = false;
+  /** Why the status is not known, since when what is shown may be old. */
+  trouble: Error | null = null;
 
   private source: EventSource | null = null;
   private delay = 500;
   private retry = 0;
+  private anew = 0;
   private asking: Promise<void> | null = null;
   private hiddenAt = 0;
   private hiding = 0;
@@ -47,20 +48,22 @@ class Live extends EventTarget {
 
   /** Ask for the status, and for the session where it is missing. */
   async refresh(): Promise<void> {
+    clearTimeout(this.anew);
     try {
       this.session ??= await api.session();
+      this.set({ status: await api.status(), trouble: null });
     } catch (error) {
-      if (error instanceof Away) return this.set({ isAway: true });
-    }
-    try {
-      this.set({ status: await api.status(), isAway: false });
-    } catch (error) {
-      if (error instanceof Away) this.set({ isAway: true });
+      if (error instanceof Problem && error.status === 401) return; // the login comes
+      this.set({ trouble: error as Error });
+      // the stream may be there all the same, and tells nothing of it
+      clearTimeout(this.anew);
+      if (this.source) this.anew = window.setTimeout(() => void this.refresh(), LONGEST_DELAY);
     }
   }
 
   private pause(): void {
     clearTimeout(this.retry);
+    clearTimeout(this.anew);
     this.source?.close();
     this.source = null;
   }
@@ -96,7 +99,7 @@ class Live extends EventTarget {
     });
   }
 
-  private set(what: Partial<Pick<Live, "status" | "isAway">>): void {
+  private set(what: Partial<Pick<Live, "status" | "trouble">>): void {
     Object.assign(this, what);
     this.dispatchEvent(new Event("now"));
   }

@@ -102,6 +102,9 @@ export class ActionsView extends LitElement {
                 <otsd-icon .path=${mdiFlashOutline}></otsd-icon>
                 <h2>No actions yet</h2>
                 <p>An action is what a link does: unlock the door, open the garage.</p>
+                <wa-button appearance="plain" href=${href("import")}
+                  >Import from One Time Service…</wa-button
+                >
               </div>`
             : nothing
       }

@@ -11,11 +11,11 @@ import "../ui/icon";
 import { STATES } from "../ui/state";
 import { styles } from "../ui/styles";
 import "../ui/time";
-import { toast, toastError } from "../ui/toast";
 import { KnownActions } from "./actions/known";
 import "./activity/chart";
 import { LinkNames } from "./activity/links";
 import { browserInWords, durationInWords, isRefundable, outcomeInWords } from "./activity/outcome";
+import { giveBack } from "./activity/refund";
 
 const CHOICES: [SubmissionState | "", string][] = [
   ["", "Everything"],
@@ -123,14 +123,7 @@ export class ActivityView extends LitElement {
           : `Its first steps may have happened. “${this.links.of(submission.token_id)}” can then be used once more.`,
       yes: "Give it back",
     });
-    if (!isMeant) return;
-    try {
-      const item = await api.refund(submission.id);
-      this.submissions.apply({ id: item.id, item });
-      toast("The use was given back.");
-    } catch (error) {
-      toastError(error);
-    }
+    if (isMeant) await giveBack(this.submissions, submission.id);
   }
 
   protected override render() {

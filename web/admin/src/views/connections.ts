@@ -1,7 +1,13 @@
-import { mdiBellAlertOutline, mdiHomeAssistant, mdiTransitConnectionVariant } from "@mdi/js";
+import {
+  mdiBellAlertOutline,
+  mdiHomeAssistant,
+  mdiImport,
+  mdiTransitConnectionVariant,
+} from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import { api } from "../api";
+import { href } from "../router";
 import { live, Watching } from "../store/live";
 import type { Connection, Session, Status } from "../types";
 import { confirm } from "../ui/confirm";
@@ -57,6 +63,12 @@ export class ConnectionsView extends LitElement {
       }
       .buttons:not(:has(wa-button)) {
         display: none;
+      }
+      otsd-api-keys + h2 {
+        margin-block: 1.75rem 0.25rem;
+      }
+      h2 + .quiet {
+        margin-block-end: 0.75rem;
       }
       .first-upper::first-letter {
         text-transform: uppercase;
@@ -114,7 +126,7 @@ export class ConnectionsView extends LitElement {
           ? html`<div class="cards">
               ${this.renderHome(status.home_assistant)}
               ${this.renderConnection("MQTT", mdiTransitConnectionVariant, status.mqtt, {
-                advice: adviceForMqtt(status.mqtt),
+                advice: adviceForMqtt(status.mqtt, live.session?.home_assistant.configured),
                 buttons:
                   status.mqtt.state === "refused"
                     ? html`<wa-button
@@ -130,6 +142,13 @@ export class ConnectionsView extends LitElement {
           : nothing
       }
       <otsd-api-keys></otsd-api-keys>
+      <h2>One Time Service</h2>
+      <p class="quiet">
+        Actions and links of that add-on can be taken over, and the links go on working.
+      </p>
+      <wa-button appearance="outlined" href=${href("import")}>
+        <otsd-icon slot="start" .path=${mdiImport}></otsd-icon>Import from One Time Service…
+      </wa-button>
     `;
   }
 

@@ -8,6 +8,7 @@ import { styles } from "../ui/styles";
 import { beginWith } from "./actions/draft";
 import { examples, type Example } from "./actions/examples";
 import { vocabulary } from "./actions/known";
+import "./import/offer";
 import { newLink } from "./tokens/mint";
 
 const UNDERWAY = "otsd.first-steps";
@@ -142,6 +143,7 @@ export class FirstSteps extends LitElement {
             </div>`,
         )}
       </ol>
+      <otsd-import-offer></otsd-import-offer>
     `;
   }
 

@@ -4,12 +4,15 @@ import {
   mdiFlash,
   mdiFlashOutline,
   mdiHistory,
+  mdiImport,
   mdiLanConnect,
   mdiTicketConfirmation,
   mdiTicketConfirmationOutline,
 } from "@mdi/js";
 import { html, type TemplateResult } from "lit";
 import type { ViewName } from "../router";
+import { live } from "../store/live";
+import { toastError } from "../ui/toast";
 import "./actions";
 import "./activity";
 import "./connections";
@@ -21,6 +24,16 @@ interface View {
   icon: string;
   iconWhenShown: string;
   render: (selected: string | null) => TemplateResult;
+}
+
+let importing: Promise<unknown> | null = null;
+
+/** Few ever need it, and once. */
+function loadImport(): void {
+  importing ??= import("./import").catch(() => {
+    importing = null;
+    if (!live.trouble) toastError("This view did not load. Reload the page.");
+  });
 }
 
 export const views: Record<ViewName, View> = {
@@ -50,5 +63,14 @@ export const views: Record<ViewName, View> = {
     icon: mdiLanConnect,
     iconWhenShown: mdiLanConnect,
     render: () => html`<otsd-connections></otsd-connections>`,
+  },
+  import: {
+    title: "Import",
+    icon: mdiImport,
+    iconWhenShown: mdiImport,
+    render: () => {
+      loadImport();
+      return html`<otsd-import></otsd-import>`;
+    },
   },
 };

@@ -29,7 +29,12 @@ export function adviceForHome(
   }
 }
 
-export function adviceForMqtt({ state, error }: Connection): string | null {
+export function adviceForMqtt(
+  { state, error }: Connection,
+  configured: Session["home_assistant"]["configured"] | undefined,
+): string | null {
+  if (configured === "supervisor" && state === "off")
+    return "MQTT is optional: it shows your links as devices in Home Assistant, and lets automations make them. To use it, install the add-on Mosquitto broker; otsd finds it by itself.";
   switch (state) {
     case "off":
       return "MQTT is optional: it shows your links as devices in Home Assistant, and lets automations make them. To use it, name a broker in the configuration (mqtt.host).";

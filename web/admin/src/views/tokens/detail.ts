@@ -10,6 +10,7 @@ import {
   mdiPlay,
   mdiQrcode,
   mdiRestore,
+  mdiShieldAlertOutline,
   mdiTrashCanOutline,
 } from "@mdi/js";
 import { css, html, LitElement, nothing, type PropertyValues } from "lit";
@@ -84,6 +85,18 @@ export class TokenDetail extends LitElement {
       .deeds .danger,
       .deeds .danger otsd-icon {
         color: var(--wa-color-danger-on-quiet);
+      }
+      .weak {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        gap: 0.75rem 1rem;
+        border-color: transparent;
+        color: var(--wa-color-warning-on-normal);
+        background: var(--wa-color-warning-fill-quiet);
+      }
+      .weak > span {
+        flex: 1 1 14rem;
       }
     `,
   ];
@@ -204,7 +217,13 @@ export class TokenDetail extends LitElement {
       yes: "Replace",
       danger: true,
     });
-    if (isSure) this.hand(await api.rotateToken(this.selected), "The new link");
+    if (isSure) await this.replace();
+  }
+
+  private async replace(): Promise<void> {
+    const { url, ...token } = await api.rotateToken(this.selected);
+    if (token.id === this.selected) this.token = token;
+    this.hand({ ...token, url }, "The new link");
   }
 
   private async duplicate(): Promise<void> {
@@ -244,13 +263,14 @@ export class TokenDetail extends LitElement {
   /** What can be done in a state. */
   private deeds(token: Token): Deed[] {
     const state = stateAt(token, Date.now());
-    const { max_uses, uses_left, expires_at } = token;
+    const { max_uses, uses_left, expires_at, weak } = token;
     const deeds: (Deed | false)[] = [
-      state !== "revoked" && {
-        text: "Link and QR code",
-        icon: mdiQrcode,
-        do: () => this.showLink(),
-      },
+      state !== "revoked" &&
+        !weak && {
+          text: "Link and QR code",
+          icon: mdiQrcode,
+          do: () => this.showLink(),
+        },
       (state === "active" || state === "scheduled") && {
         text: "Pause",
         icon: mdiPause,
@@ -275,11 +295,12 @@ export class TokenDetail extends LitElement {
           do: () => this.replenish(),
         },
       { text: "Duplicate", icon: mdiContentDuplicate, do: () => this.duplicate() },
-      state !== "revoked" && {
-        text: "Replace link",
-        icon: mdiAutorenew,
-        do: () => this.rotate(),
-      },
+      state !== "revoked" &&
+        !weak && {
+          text: "Replace link",
+          icon: mdiAutorenew,
+          do: () => this.rotate(),
+        },
       state !== "revoked" && {
         text: "Revoke",
         icon: mdiCancel,
@@ -324,6 +345,20 @@ export class TokenDetail extends LitElement {
     const { id, action, valid_from, expires_at, last_used_at, created_at, created_by } = token;
     const state = stateAt(token, Date.now());
     return html`<div class="cards">
+      ${
+        token.weak && state !== "revoked"
+          ? html`<div class="card weak">
+              <otsd-icon .path=${mdiShieldAlertOutline}></otsd-icon>
+              <span
+                >This link was imported. Its code comes from a generator that can be guessed. Give
+                it a new link when you can; the old one ends then.</span
+              >
+              <wa-button variant="brand" @click=${() => this.try(() => this.replace())}
+                >Make a new link</wa-button
+              >
+            </div>`
+          : nothing
+      }
       <ul class="card deeds" aria-label="What you can do">
         ${this.deeds(token).map(
           ({ text, icon, do: deed, isDanger }) =>
@@ -355,7 +390,7 @@ export class TokenDetail extends LitElement {
           <dt>Last used</dt>
           <dd>${last_used_at ? this.renderTime(last_used_at) : "not yet"}</dd>
           <dt>Made</dt>
-          <dd>${this.renderTime(created_at)}, by ${maker(created_by)}</dd>
+          <dd>${this.renderTime(created_at)}, ${maker(created_by)}</dd>
           <dt>Id</dt>
           <dd><code>${id}</code></dd>
         </dl>

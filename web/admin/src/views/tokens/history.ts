@@ -7,7 +7,8 @@ import type { Submission } from "../../types";
 import "../../ui/state";
 import { styles } from "../../ui/styles";
 import "../../ui/time";
-import { toast, toastError } from "../../ui/toast";
+import { isRefundable } from "../activity/outcome";
+import { giveBack } from "../activity/refund";
 
 /** What became of one token: its submissions, newest first. */
 @customElement("otsd-token-history")
@@ -43,16 +44,6 @@ export class TokenHistory extends LitElement {
     if (changed.has("token") && this.hasUpdated) void this.submissions.load();
   }
 
-  private async refund(submission: Submission): Promise<void> {
-    try {
-      const item = await api.refund(submission.id);
-      this.submissions.apply({ id: item.id, item });
-      toast("The use was given back.");
-    } catch (error) {
-      toastError(error);
-    }
-  }
-
   protected override render() {
     const { items, isLoading, error, hasMore } = this.submissions;
     return html`
@@ -84,7 +75,7 @@ export class TokenHistory extends LitElement {
   }
 
   private renderRow(submission: Submission) {
-    const { state, spent, started_at, remote_ip, error } = submission;
+    const { id, state, started_at, remote_ip, error } = submission;
     return html`<li class="row">
       <span class="grow">
         <otsd-time exact .at=${started_at}></otsd-time>
@@ -92,8 +83,11 @@ export class TokenHistory extends LitElement {
         ${error ? html`<br /><span class="quiet">${error}</span>` : nothing}
       </span>
       ${
-        (state === "unconfirmed" || state === "failed") && spent && this.limited
-          ? html`<wa-button size="s" appearance="outlined" @click=${() => this.refund(submission)}
+        isRefundable(submission) && this.limited
+          ? html`<wa-button
+              size="s"
+              appearance="outlined"
+              @click=${() => giveBack(this.submissions, id)}
               >Give the use back</wa-button
             >`
           : nothing

@@ -11,6 +11,7 @@ import "../../ui/icon";
 import { STATES } from "../../ui/state";
 import { styles } from "../../ui/styles";
 import { newLink } from "./mint";
+import "./weak";
 import { lastUse, nameOf, span, stateAt, usesLeft } from "./words";
 
 const CHOICES: TokenState[] = ["active", "scheduled", "paused", "used_up", "expired", "revoked"];
@@ -87,6 +88,9 @@ export class TokenList extends LitElement {
       }
       .dots > span + span::before {
         content: " · ";
+      }
+      otsd-weak {
+        margin-inline-start: 0.5rem;
       }
       otsd-state {
         grid-area: state;
@@ -354,7 +358,8 @@ export class TokenList extends LitElement {
         <span class="name strong">${nameOf(token, this.titles)}</span>
         <span class="what quiet dots"
           ><span>${token.comment ? title : html`<code>${token.id}</code>`}</span
-          ><span>${usesLeft(token)}</span></span
+          ><span>${usesLeft(token)}</span
+          >${token.weak ? html`<otsd-weak></otsd-weak>` : nothing}</span
         >
         <span class="when quiet dots"
           >${times ? html`<span>${times}</span>` : nothing}<span class="used"

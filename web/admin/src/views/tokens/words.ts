@@ -45,12 +45,13 @@ export function sentence(fault: string): string {
   return fault.charAt(0).toUpperCase() + fault.slice(1);
 }
 
-/** Who made it. */
+/** Who made it: "by the command line". */
 export function maker(created_by: string): string {
+  if (created_by === "import") return "in One Time Service";
   const [kind, name] = created_by.split(/:(.*)/s);
   if (name === undefined)
-    return { cli: "the command line", mqtt: "MQTT" }[created_by] ?? created_by;
-  return kind === "key" ? `the API key ${name}` : name;
+    return `by ${{ cli: "the command line", mqtt: "MQTT" }[created_by] ?? created_by}`;
+  return `by ${kind === "key" ? `the API key ${name}` : name}`;
 }
 
 /** What people call it: what it was made for, else what it does. */

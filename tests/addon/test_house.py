@@ -1,0 +1,214 @@
+"""The add-on, run as the Supervisor runs it: first with nothing but Home Assistant, then with all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.addon.house import INGRESS_PATH, SLUG, House
+from tests.fakes.broker import FakeBroker
+from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.real.broker import Mosquitto
+from tests.real.home_assistant import HomeAssistant
+
+OPTIONS = {"public_token_base_url": "https://door.example.org/let-me-in"}
+OPEN_DOOR = {
+    "name": "open-door",
+    "title": "Open the front door",
+    "yaml": "action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n",
+}
+LOCK = {"entity_id": "lock.front_door"}
+
+
+async def until_state(home: HomeAssistant, entity_id: str, state: str) -> None:
+    async with asyncio.timeout(20):
+        while await home.state(entity_id) != state:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.real
+async def test_it_finds_everything_by_itself(real_home: HomeAssistant, tmp_path: Path) -> None:
+    await real_home.call("lock", "lock", target=LOCK)
+    async with House(real_home, OPTIONS) as house:
+        await house.start()
+        users = await house.users()
+
+        # the owner, in the sidebar
+        async with asyncio.timeout(20):
+            while (await house.status())["home_assistant"]["state"] != "connected":
+                await asyncio.sleep(0.05)
+        session = await house.ask("GET", "/api/v1/session", user=users["owner"])
+        assert session.status == 200, session.text
+        assert session.json["via"] == "ingress"
+        assert session.json["user"]["id"] == users["owner"]["id"]
+        saved = await house.ask("POST", "/api/v1/actions", user=users["owner"], json=OPEN_DOOR)
+        assert saved.status == 201, saved.text
+        minted = await house.ask(
+            "POST", "/api/v1/tokens", user=users["owner"], json={"action": "open-door"}
+        )
+        assert minted.status == 201, minted.text
+        assert minted.json["created_by"] == f"user:{users['owner']['name']}"
+        page = await house.ask("GET", "/", user=users["owner"])
+        assert INGRESS_PATH not in page.text  # all its addresses are relative
+
+        # others
+        for path in ("/", "/api/v1/tokens"):
+            assert (await house.ask("GET", path, user=users["guest"])).status == 403
+            neighbours = await house.ask("GET", path, user=users["owner"], by="neighbour")
+            assert neighbours.status in (401, 421)
+
+        # a visitor
+        base, _, code = minted.json["url"].partition("/?token=")
+        assert base == OPTIONS["public_token_base_url"]
+        assert (await house.visit("GET", f"/let-me-in/?token={code}")).status == 200
+        assert await real_home.state("lock.front_door") == "locked"
+        done = await house.visit("POST", f"/api/public/token/submit?token={code}")
+        assert (done.status, done.json["response"]["state"]) == (200, "executed")
+        await until_state(real_home, "lock.front_door", "unlocked")
+        again = await house.visit("POST", f"/api/public/token/submit?token={code}")
+        assert again.status == 410
+
+        # a broker that comes later
+        mqtt = await house.until_mqtt("off")
+        assert mqtt["error"].startswith("Home Assistant has no MQTT broker yet")
+        assert "MQTT" not in "".join(
+            line for line in house.log.splitlines() if "WARNING" in line or "ERROR" in line
+        )
+        async with Mosquitto(tmp_path / "broker", password="first") as mosquitto:
+            entry = await real_home.add_mqtt(mosquitto.port, username="otsd", password="first")
+            async with house.broker(mosquitto.port, "first"):
+                begun = time.monotonic()
+                await house.until_mqtt("connected")
+                assert time.monotonic() - begun < 15  # 5 s, on a machine that does nothing else
+                device = await until_device(real_home, "otsd_service")
+                assert device["configuration_url"] == f"homeassistant://hassio/ingress/{SLUG}"
+                await until_device(real_home, "otsd_action_open-door")
+                status, told = await house.run("otsd check")
+                assert (status, told.count(" ok ")) == (0, 4), told
+
+                # another password
+                await real_home.remove_entry(entry)
+                mosquitto.stop()
+                mosquitto.set_password("second")
+                await mosquitto.start()
+                await house.until_mqtt("refused")
+                house.tell("second")
+                await house.until_mqtt("connected")
+            mosquitto.stop()
+            mqtt = await house.until_mqtt("off")
+            assert mqtt["error"].startswith("Home Assistant has no MQTT broker yet")
+        assert await house.stop() == 0
+        assert "Traceback" not in house.log
+
+
+async def until_device(home: HomeAssistant, name: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while name not in (devices := await home.mqtt_devices()):
+            await asyncio.sleep(0.1)
+    return devices[name]
+
+
+async def mint(house: House) -> str:
+    minted = await house.control("POST", "/tokens", json={"action": "open-door"})
+    assert minted.status == 201, minted.text
+    return str(minted.json["url"].partition("/?token=")[2])
+
+
+async def known(house: House, *codes: str) -> list[bool]:
+    """Tell which links lead to a page of theirs, whether Home Assistant is there yet or not."""
+    pages = [await house.visit("GET", f"/?token={code}") for code in codes]
+    assert all(page.status in (200, 503, 404) for page in pages)
+    return [page.status != 404 for page in pages]
+
+
+async def test_a_backup_is_whole_whether_it_runs_or_not(
+    fake_home: FakeHomeAssistant, tmp_path: Path
+) -> None:
+    async with House(fake_home) as house:
+        await house.start()
+        saved = await house.control("POST", "/actions", json=OPEN_DOOR)
+        assert saved.status == 201, saved.text
+        first = await mint(house)
+
+        # while it runs; what is copied of the database then is torn
+        await house.back_up(tmp_path / "running")
+        names = {each.name for each in (tmp_path / "running").iterdir()}
+        assert {"backup.tar", "options.json"} <= names
+        assert not {"in-use", "otsd.sock", "otsd.db-shm"} & names
+        assert not (house.data / "backup.tar").exists()
+        torn = tmp_path / "running" / "otsd.db"
+        torn.write_bytes(torn.read_bytes()[:5000])
+        second = await mint(house)
+        assert await house.stop() == 0
+
+        # while it stands still
+        await house.back_up(tmp_path / "stopped", running=False)
+
+        house.restore(tmp_path / "running")
+        await house.start()
+        assert await known(house, first, second) == [True, False]
+        assert not (house.data / "backup.tar").exists()
+        assert await house.stop() == 0
+
+        house.restore(tmp_path / "stopped")
+        await house.start()
+        assert await known(house, first, second) == [True, True]
+
+        # a backup that the Supervisor did not finish, and a power loss: what was there goes on
+        assert (await house.run("otsd-add-on backup"))[0] == 0
+        assert (house.data / "backup.tar").stat().st_mode & 0o777 == 0o600
+        third = await mint(house)
+        await house.stop("KILL")
+        await house.start()
+        assert await known(house, first, second, third) == [True, True, True]
+        assert not (house.data / "backup.tar").exists()
+        assert "Traceback" not in house.log
+
+
+async def test_it_lives_with_a_supervisor_that_does_not_answer_well(
+    fake_home: FakeHomeAssistant,
+) -> None:
+    async with House(fake_home) as house, FakeBroker() as broker:
+        house.supervisor.is_broken = True
+        await house.start()
+        mqtt = await until_error(house)
+        assert mqtt["state"] == "connecting"
+        assert mqtt["error"] == "the Supervisor does not answer"
+        async with house.broker(broker.port, "any"):
+            house.supervisor.is_broken = False
+            await house.until_mqtt("connected")
+            assert broker.connects[-1].username == "otsd"
+            described = await until_described(broker)
+            # which page is otsd's was asked while nobody answered
+            assert "cu" not in described["dev"]
+        assert "Traceback" not in house.log
+
+
+async def until_error(house: House) -> Any:
+    async with asyncio.timeout(20):
+        while (mqtt := (await house.status())["mqtt"])["error"] is None:
+            await asyncio.sleep(0.05)
+    return mqtt
+
+
+async def until_described(broker: FakeBroker) -> Any:
+    topic = "homeassistant/device/otsd_service/config"
+    async with asyncio.timeout(20):
+        while not (found := [each for each in broker.published if each.topic == topic]):
+            await asyncio.sleep(0.05)
+    return json.loads(found[-1].payload)
+
+
+async def test_what_is_wrong_with_options_is_told_by_their_names(
+    fake_home: FakeHomeAssistant,
+) -> None:
+    wrong = {"public_token_base_url": "door.example.org", "history": {"keep": "for ever"}}
+    async with House(fake_home, wrong) as house:
+        assert await house.fail() == 1
+        assert "options.json: public_token_base_url (OTSD_PUBLIC__BASE_URL) must be" in house.log
+        assert "options.json: history.keep (OTSD_HISTORY__KEEP) must be a duration" in house.log
