@@ -17,12 +17,12 @@ import yaml
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from otsd.parts import NO_BROKER
 from otsd.demo.broker import _hash
 from otsd.mqtt import broker as broker_module
 from otsd.mqtt import commands, discovery, projection
 from otsd.mqtt.line import Address, Pace, connected
 from otsd.mqtt.topics import Topics
+from otsd.parts import NO_BROKER
 from otsd.payloads import LARGEST_BODY, MintCommand
 from otsd.settings import MqttProtocol, load
 from otsd.supervise import CredentialRefused, Lost

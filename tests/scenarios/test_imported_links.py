@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from pathlib import Path
@@ -170,7 +171,7 @@ async def test_a_daemon_that_is_killed_meanwhile_took_all_or_nothing(daemon: Dae
     for growth in (10_000, 400_000, 2_000_000, None):
         size = log.stat().st_size
         asked = asyncio.create_task(
-            daemon.admin("POST", "/imports?brief=true", data=content), name="import"
+            daemon.admin("POST", "/imports?brief=true", data=io.BytesIO(content)), name="import"
         )
         while not asked.done() and (growth is None or log.stat().st_size < size + growth):
             await asyncio.sleep(0.002)
@@ -189,7 +190,7 @@ async def test_visitors_are_served_while_a_large_file_is_imported(daemon: Daemon
     code = (await daemon.mint("open-gate", max_uses=None))["code"]
     content = importing.file(importing.large(MANY))
     asked = asyncio.create_task(
-        daemon.admin("POST", "/imports?brief=true", data=content), name="import"
+        daemon.admin("POST", "/imports?brief=true", data=io.BytesIO(content)), name="import"
     )
     waits = []
     while not asked.done():
