@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from otsd.core.changes import Changes
-from otsd.core.codes import Codes
+from otsd.core.codes import Codes, ImportedCodes
 from otsd.core.errors import HomeUnavailable, NoAnswer, NotAsked, Refused, TargetUnavailable
 from otsd.core.events import announcer
 from otsd.core.manage import Mint, Tokens
@@ -122,6 +122,7 @@ async def gallery(
             store=place.store,
             home=place.home,
             announce=announce,
+            imported=ImportedCodes(key.derive("imported codes")),
             **parts,
         ) as place.submissions:
             place.tokens = Tokens(

@@ -18,8 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from otsd.demo.broker import _hash
+from otsd.home import supervisor
 from otsd.mqtt import broker as broker_module
-from otsd.mqtt import commands, discovery, projection
+from otsd.mqtt import commands, discovery, line, projection
 from otsd.mqtt.line import Address, Pace, connected
 from otsd.mqtt.topics import Topics
 from otsd.parts import NO_BROKER
@@ -480,10 +481,10 @@ async def test_every_trouble_that_is_explained_is_said_so(tmp_path: Path) -> Non
     explained = [[each for each in quoted if re.match(each, words)] for words in told]
     assert [words for words, found in zip(told, explained, strict=True) if len(found) != 1] == []
     # what is said of a connection that stood for a while
-    folder = Path(broker_module.__file__).parent
-    source = words("".join((folder / name).read_text() for name in ("line.py", "broker.py")))
+    saying = [broker_module, line, supervisor]  # and what only an add-on can meet
+    source = words("".join(Path(str(each.__file__)).read_text() for each in saying))
     others = [each for each in quoted if [each] not in explained]
-    assert len(others) == 5
+    assert len(others) == 7
     assert [each for each in others if not re.search(source_pattern(each), source)] == []
 
 

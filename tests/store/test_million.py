@@ -91,6 +91,8 @@ async def test_no_statement_of_a_submission_scans_a_table(watched: Watched, cloc
     class Inline:
         """A writer that works at once, on the watched connection."""
 
+        durations = None
+
         async def write(self, work: Callable[[sqlite3.Connection], object], *_: object) -> object:
             return work(watched)
 
