@@ -28,6 +28,7 @@ _LARGEST: Final = 2**63
 _RARE_BREAKS: Final = re.compile("[\x85\u2028\u2029]")
 
 _CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class _Loader(_CLoader):  # type: ignore[misc]
@@ -99,12 +100,17 @@ def load(text: str) -> object:
 
 def dump(document: object) -> str:
     """Write data as YAML that `load` reads the same."""
-    text = str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
-    if _RARE_BREAKS.search(
-        text
-    ):  # PyYAML folds them in a key, unless it escapes whatever is not ASCII
-        text = str(yaml.safe_dump(document, sort_keys=False, width=100))
-    return text
+    text = _written(document, allow_unicode=True)
+    # PyYAML folds them in a key, unless it escapes whatever is not ASCII
+    return _written(document, allow_unicode=False) if _RARE_BREAKS.search(text) else text
+
+
+def _written(document: object, *, allow_unicode: bool) -> str:
+    return str(
+        yaml.dump(
+            document, Dumper=_CDumper, sort_keys=False, allow_unicode=allow_unicode, width=100
+        )
+    )
 
 
 class _Checker:

@@ -24,6 +24,7 @@ from otsd.core.actions import TITLE_LENGTH, Action, Reach
 from otsd.core.codes import Code, ImportedCodes
 from otsd.core.errors import Fault, Invalid
 from otsd.core.imports import FoundAction, FoundToken, ImportFile, RefusedToken, name_of
+from otsd.core.times import truncate
 from otsd.core.tokens import COMMENT_LENGTH, MOST_USES
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ WHERE: Final = Path("/share/one-time-service/db.json")
 """Where that add-on keeps it, and every other add-on can write."""
 
 _ACTIONS: Final = ("service_calls", "macros")
+_PARTS: Final = (*_ACTIONS, "tokens")
 _NAME: Final = "service_call_name"
 _OLD_NAME: Final = "macro_name"
 _SERVICE: Final = ("service", "action")
@@ -102,17 +104,17 @@ def read(content: bytes) -> ImportFile:
         raise _damaged(f"it is not JSON: {_place(error)}") from error
     if not isinstance(document, dict):
         raise _damaged("it is not an object with service_calls and tokens")
-    actions, tokens = _first(document, _ACTIONS), document.get("tokens")
-    if actions is None and tokens is None:
+    parts = {name: document[name] for name in _PARTS if document.get(name) is not None}
+    if not parts:
         raise _damaged("it has neither service_calls nor tokens: is it another file?")
-    for name, part in ((_ACTIONS[0], actions), ("tokens", tokens)):
-        if part is not None and not isinstance(part, dict):
+    for name, part in parts.items():
+        if not isinstance(part, dict):
             raise _damaged(f"its {name} are not an object")
     return ImportFile(
-        [_action(source, entry) for source, entry in (actions or {}).items()],
+        [_action(source, entry) for source, entry in _first(parts, _ACTIONS, {}).items()],
         [
             _token(number, code, entry)
-            for number, (code, entry) in enumerate((tokens or {}).items(), 1)
+            for number, (code, entry) in enumerate(parts.get("tokens", {}).items(), 1)
         ],
     )
 
@@ -139,8 +141,8 @@ def _place(error: Exception) -> str:
     return "a number in it is none, or is too long"
 
 
-def _first(entry: Mapping[str, Any], names: Sequence[str]) -> Any:  # noqa: ANN401 - JSON
-    return next((entry[name] for name in names if entry.get(name) is not None), None)
+def _first(entry: Mapping[str, Any], names: Sequence[str], default: object = None) -> Any:  # noqa: ANN401 - JSON
+    return next((entry[name] for name in names if entry.get(name) is not None), default)
 
 
 # -- actions ---------------------------------------------------------------------------------
@@ -313,4 +315,4 @@ def _moment(value: object) -> datetime:
         return _FIRST
     if moment.year >= _LAST.year:
         return _LAST
-    return max(moment.astimezone(UTC), _FIRST)
+    return truncate(max(moment.astimezone(UTC), _FIRST))

@@ -124,6 +124,7 @@ async def built(settings: Settings, stack: AsyncExitStack) -> Daemon:
             tokens=core.tokens,
             imports=Imports(
                 store=core.store,
+                home=core.home,
                 codes=core.imported,
                 now=clock,
                 changes=core.changes,

@@ -285,10 +285,19 @@ class MintCommand(MintToken):
 class OneTimeServiceFile(BaseModel):
     """The ``db.json`` of the One Time Service add-on, which `otsd.imports` reads."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "anyOf": [
+                {"required": [part], "properties": {part: {"type": "object"}}}
+                for part in ("service_calls", "macros", "tokens")
+            ]
+        },
+    )
 
-    service_calls: dict[str, Any]
-    tokens: dict[str, Any]
+    service_calls: dict[str, Any] | None = None
+    macros: dict[str, Any] | None = None
+    tokens: dict[str, Any] | None = None
 
 
 class TakeOffer(_Body):

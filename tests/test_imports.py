@@ -326,7 +326,12 @@ def test_a_file_that_is_none_is_refused_as_a_whole(content: bytes, why: str) -> 
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.just("lock.unlock"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.just("lock.unlock"),
     lambda each: (
         st.lists(each, max_size=3)
         | st.dictionaries(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from otsd.core.actions import Action
     from otsd.core.codes import Code, ImportedCodes
-    from otsd.core.ports import Clock, Randomness, Store
+    from otsd.core.ports import Clock, Home, Randomness, Store
 
 CREATED_BY: Final = "import"
 _DRAWN_TOGETHER: Final = 4096
@@ -35,8 +35,6 @@ _NAME_LENGTH: Final = 60  # leaves room for a number
 _ACTION_REFUSED: Final = "its action is refused"
 _DELETED_SINCE: Final = "it was deleted here since"
 _ORPHAN: Final = "its action is not in the file, so it is revoked"
-
-# a page that is open reads its lists anew before it has been told of so many
 _MOST_TOLD: Final = 500
 
 
@@ -147,10 +145,11 @@ class Taken:
 class Imports:
     """Takes files over."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part once
         self,
         *,
         store: Store,
+        home: Home,
         codes: ImportedCodes,
         now: Clock,
         changes: Changes,
@@ -158,6 +157,7 @@ class Imports:
     ) -> None:
         """Take the parts."""
         self._store = store
+        self._home = home
         self._codes = codes
         self._now = now
         self._changes = changes
@@ -195,6 +195,7 @@ class Imports:
             dry_run=dry_run,
         )
         if not dry_run:
+            await self._look(taken)
             self._tell(taken)
         of_action = dict(zip(actions, taken.actions, strict=True))
         told_actions = [_told_action(each, of_action.get(each.source)) for each in file.actions]
@@ -210,14 +211,27 @@ class Imports:
                 told_tokens.append(ImportedToken(found.number, token, fate, notes))
         return ImportReport(dry_run, counts, told_actions, told_tokens)
 
+    async def _look(self, taken: Taken) -> None:
+        """Have Home Assistant asked for what the new actions need, before a visitor comes."""
+        for action, is_new in taken.actions:
+            if is_new:
+                await self._home.missing(action.plan)  # looks at those of all others, too
+                return
+
     def _tell(self, taken: Taken) -> None:
         for action, is_new in taken.actions:
             if is_new:
                 self._changes.tell(Subject.ACTION, action.name)
-        new = [place for place in range(len(taken.tokens)) if place not in taken.known]
-        for place in new[-_MOST_TOLD:]:
-            if (token := taken.tokens[place]) is not None:
-                self._changes.tell(Subject.TOKEN, token.id)
+        new = [
+            token
+            for place, token in enumerate(taken.tokens)
+            if token is not None and place not in taken.known
+        ]
+        if len(new) > _MOST_TOLD:
+            self._changes.tell(Subject.MANY, CREATED_BY)
+            return
+        for token in new:
+            self._changes.tell(Subject.TOKEN, token.id)
 
 
 def name_of(source: str) -> str:

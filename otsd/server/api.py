@@ -584,7 +584,8 @@ class AdminApi:
         async for part in request.content.iter_any():
             content += part
             if len(content) > imports.LARGEST:
-                raise web.HTTPRequestEntityTooLarge(imports.LARGEST, len(content))
+                reason = f"The file is larger than {imports.LARGEST // 1024**2} MB."
+                raise web.HTTPRequestEntityTooLarge(imports.LARGEST, len(content), reason=reason)
         return await self._imported(bytes(content), dry_run=dry_run, brief=brief)
 
     async def show_offer(self, _: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otsd.server.throttle import MOST_A_MINUTE, Throttle, network_of
+from otsd.server.throttle import MOST_A_MINUTE, MOST_IMPORTED_A_SECOND, Throttle, network_of
 
 
 class Ticks:
@@ -97,3 +97,23 @@ def test_the_table_is_bounded_and_forgets_who_was_quiet_longest() -> None:
         throttle.wrong_code(f"2001:db8:{number:x}::1")
     assert len(throttle) == 10_000
     assert throttle.wrong_code("10.0.0.0") is not None
+
+
+def test_wrong_codes_of_the_imported_form_are_bounded_whatever_their_addresses() -> None:
+    clock = Ticks()
+    throttle = Throttle(clock)
+    answered = []
+    for _ in range(1_000):
+        clock.now += 0.01
+        if throttle.wrong_imported_code() is None:
+            answered.append(clock.now)
+    assert 190 <= len(answered) <= 200
+    # no second holds more, wherever it begins
+    later = zip(answered, answered[MOST_IMPORTED_A_SECOND:], strict=False)
+    assert all(after - before >= 1 - 1e-9 for before, after in later)
+    wait = throttle.wrong_imported_code()
+    assert wait is not None
+    assert timedelta() < wait <= timedelta(seconds=1)
+    clock.now += wait.total_seconds() + 1e-9
+    assert throttle.wrong_imported_code() is None
+    assert throttle.wrong_code("203.0.113.9") is None

@@ -1,0 +1,139 @@
+"""``otsd import``, as somebody calls it who has just found the file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests import importing
+from tests.cli.calling import call
+from tests.daemon import Daemon
+
+IN_TIME = 15.0  # 3.6 s where two cores have nothing else to do; at most 5 s are promised
+
+CHANGED = "taken, with a change as"
+SPACES = "its comment had line breaks or control characters, which are spaces now"
+ORPHAN = "its action is not in the file, so it is revoked"
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
+    """Run otsd without Home Assistant, which an import does not need."""
+    async with Daemon(tmp_path) as daemon:
+        yield daemon
+
+
+def write(daemon: Daemon, content: bytes) -> str:
+    """Write a file, and return where it is: outside of what otsd writes."""
+    folder = daemon.folder / "theirs"
+    folder.mkdir(exist_ok=True)
+    (folder / "db.json").write_bytes(content)
+    return str(folder / "db.json")
+
+
+async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
+    daemon: Daemon,
+) -> None:
+    codes = [importing.code() for _ in range(5)]
+    tokens = {
+        codes[0]: importing.token(),
+        codes[1]: importing.token(uses_left=-2, comment="Neighbour"),
+        codes[2]: importing.token(service_call_name="Ring", comment=None),
+        codes[3]: importing.token(service_call_name="Gone", comment="\x1b[31mred"),
+        codes[4][:31]: importing.token(),
+    }
+    content = importing.file(tokens, Ring={"service": None}, **{"Tür\n": importing.DOOR})
+    path = write(daemon, content)
+    rehearsed = await call(daemon, "import", path, "--dry-run")
+    assert rehearsed.returncode == 0, rehearsed.stderr
+    assert rehearsed.stdout.endswith("Nothing was changed.\n")
+    assert (await daemon.status())["counts"]["actions"] == 0
+
+    done = await call(daemon, "import", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = (await daemon.admin("GET", "/tokens")).json["items"]
+    ids = {each["comment"]: each["id"] for each in shown}
+    assert done.stdout.splitlines() == [
+        "action Open door: taken as open-door",
+        "action Ring: refused; it names no service",
+        "action Tür\\n: taken, with a change as tur; its title is now 'Tür'",
+        f"token number 2 (Neighbour): {CHANGED} {ids['Neighbour']}; uses_left was -2, and is 0 now",
+        "token number 3: refused; its action is refused",
+        f"token number 4 ( [31mred): {CHANGED} {ids[' [31mred']}; {SPACES}; {ORPHAN}",
+        "token number 5: refused; its code is not 32 letters",
+        "2 taken, 3 taken, with a change, 3 refused.",
+    ]
+    again = await call(daemon, "import", path)
+    assert again.stdout.splitlines()[-1] == "5 here already, 3 refused."
+
+    for form in ("--json", "--dry-run"):
+        told = await call(daemon, "import", path, form)
+        assert not any(code[:31] in told.stdout + told.stderr for code in codes)
+    assert not any(code[:31] in rehearsed.stdout + done.stdout for code in codes)
+    Path(path).unlink()
+    assert importing.holds(daemon.folder, [code[:31] for code in codes]) == []
+
+
+async def test_json_shows_every_token(daemon: Daemon) -> None:
+    path = write(daemon, importing.file(importing.large(30)))
+    report = json.loads((await call(daemon, "import", path, "--json")).stdout)
+    assert [each["number"] for each in report["tokens"]] == list(range(1, 31))
+    assert report["counts"]["taken"] == 31
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is not JSON"),
+        (b"[]", "it is not an object"),
+        (b"{}", "is it another file?"),
+        (importing.file(importing.large(3))[:-20], "it is not JSON"),
+        (b'{"tokens": NaN}', "a number in it is none"),
+        (b"[" * 100_000, "it is nested too deep"),
+        (b" " * (64 * 1024**2 + 1), "64 MB"),
+    ],
+    ids=["empty", "a list", "of nothing", "cut off", "NaN", "deep", "large"],
+)
+async def test_a_file_that_is_none_changes_nothing(
+    daemon: Daemon, content: bytes, why: str
+) -> None:
+    done = await call(daemon, "import", write(daemon, content))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert why in done.stderr
+    counts = (await daemon.status())["counts"]
+    assert (counts["actions"], counts["tokens"]) == (0, 0)
+
+
+async def test_a_file_that_is_not_there_is_said_so(daemon: Daemon) -> None:
+    for path in (str(daemon.folder / "nothing.json"), str(daemon.folder)):
+        done = await call(daemon, "import", path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{path} cannot be read" in done.stderr
+
+
+async def test_a_hundred_thousand_tokens_are_taken_in_seconds(daemon: Daemon) -> None:
+    tokens = importing.large(100_000)
+    path = write(daemon, importing.file(tokens))
+    begun = time.monotonic()
+    rehearsed = await daemon.command("import", path, "--dry-run")
+    assert time.monotonic() - begun < IN_TIME
+    assert "100001 taken. Nothing was changed." in rehearsed.stdout, rehearsed.stderr
+    assert (await daemon.status())["counts"]["tokens"] == 0
+
+    begun = time.monotonic()
+    done = await daemon.command("import", path)
+    assert time.monotonic() - begun < IN_TIME
+    assert done.stdout == "action Open door: taken as open-door\n100001 taken.\n", done.stderr
+    counts = (await daemon.status())["counts"]
+    assert (counts["tokens"], counts["active_tokens"]) == (100_000, 100_000)
+    assert counts["remaining_uses"] == 150_000
+
+    # all of them are there, and not only the first
+    codes = list(tokens)[::10_000]
+    answers = await asyncio.gather(*(daemon.submit(code) for code in codes))
+    assert {answer.json["code"] for answer in answers} == {"home_unavailable"}

@@ -1,0 +1,168 @@
+"""What becomes of each entry of a file, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otsd import imports as files
+from otsd.core.changes import Change, Changes, Subject
+from otsd.core.codes import Code, Codes, ImportedCodes
+from otsd.core.imports import Fate, ImportReport, Imports, name_of
+from otsd.core.tokens import TokenState
+from otsd.store.store import SqliteStore, opened
+from tests import importing
+from tests.conftest import Clock
+from tests.core.homes import MemoryHome
+from tests.test_imports import json_values, token_values
+
+
+def imports(store: SqliteStore, clock: Clock, changes: Changes) -> Imports:
+    return Imports(
+        store=store,
+        home=MemoryHome(),
+        codes=ImportedCodes(b"k" * 32),
+        now=clock,
+        changes=changes,
+        random=secrets.token_bytes,
+    )
+
+
+def told(report: ImportReport) -> list[tuple[int, Fate, tuple[str, ...]]]:
+    return [(each.number, each.fate, each.notes) for each in report.tokens]
+
+
+async def test_every_entry_has_a_fate_and_a_brief_report_tells_of_few(
+    directory: Path, clock: Clock
+) -> None:
+    codes = [importing.code() for _ in range(6)]
+    tokens = {
+        codes[0]: importing.token(),
+        codes[1]: importing.token(uses_left=-1),
+        codes[2]: importing.token(service_call_name="Ring"),
+        codes[3]: importing.token(service_call_name="Deleted"),
+        codes[4]: None,
+        codes[5]: importing.token(created=None),
+    }
+    file = files.read(importing.file(tokens, Ring={}))
+    expected = [
+        (1, Fate.TAKEN, ()),
+        (2, Fate.CHANGED, ("uses_left was -1, and is 0 now",)),
+        (3, Fate.REFUSED, ("its action is refused",)),
+        (4, Fate.CHANGED, ("its action is not in the file, so it is revoked",)),
+        (5, Fate.REFUSED, ("it is not an object",)),
+        (6, Fate.TAKEN, ()),
+    ]
+    heard: list[Change] = []
+    changes = Changes()
+    async with opened(directory) as (store, _):
+        with changes.heard_by(heard.append):
+            take = imports(store, clock, changes).take
+            assert told(await take(file, dry_run=True)) == expected
+            assert heard == []
+            report = await take(file, dry_run=False)
+            assert told(report) == expected
+            brief = await take(file, dry_run=False, brief=True)
+        assert told(brief) == [each for each in expected if each[1] is Fate.REFUSED]
+        assert report.counts == {Fate.TAKEN: 3, Fate.CHANGED: 2, Fate.REFUSED: 3}
+        assert brief.counts == {Fate.KNOWN: 5, Fate.REFUSED: 3}
+        assert [each.subject for each in heard] == [Subject.ACTION] + [Subject.TOKEN] * 4
+        made = {each.number: each.token for each in report.tokens}
+        assert made[4] is not None
+        assert made[4].state(clock.now) is TokenState.REVOKED
+        # newest first, and what was made at no known time is made now
+        listed = (await store.tokens(clock.now)).items
+        assert listed[0].created_at == clock.now
+        assert listed[0] == made[6]
+
+
+async def test_what_was_made_in_the_future_is_made_now(directory: Path, clock: Clock) -> None:
+    later = (clock.now + timedelta(days=900)).isoformat()
+    file = files.read(importing.file({importing.code(): importing.token(created=later)}))
+    async with opened(directory) as (store, _):
+        report = await imports(store, clock, Changes()).take(file, dry_run=False)
+    (token,) = (each.token for each in report.tokens)
+    assert token is not None
+    assert token.created_at == clock.now
+
+
+async def test_a_page_is_not_told_of_a_hundred_thousand_tokens_one_by_one(
+    directory: Path, clock: Clock
+) -> None:
+    file = files.read(importing.file(importing.large(2_000)))
+    heard: list[Change] = []
+    changes = Changes()
+    async with opened(directory) as (store, _):
+        with changes.heard_by(heard.append):
+            report = await imports(store, clock, changes).take(file, dry_run=False)
+    assert report.counts[Fate.TAKEN] == 2_001
+    assert [each.subject for each in heard] == [Subject.ACTION, Subject.MANY]
+
+
+NAMES = st.sampled_from(["Open door", "open door", "open-door"]) | st.text()
+DOCUMENTS = st.fixed_dictionaries(
+    {
+        "service_calls": st.dictionaries(NAMES, st.just(importing.DOOR) | json_values, max_size=4),
+        "tokens": st.dictionaries(
+            st.sampled_from([each * 32 for each in "abc"]) | st.text(), token_values, max_size=4
+        ),
+    }
+)
+
+
+@given(DOCUMENTS)
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_in_a_file_is_taken_once_or_refused_with_a_reason(document: object) -> None:
+    content = json.dumps(document).encode()
+
+    async def twice(directory: Path) -> None:
+        file = files.read(content)
+        async with opened(directory) as (store, _):
+            clock = Clock()
+            take = imports(store, clock, Changes()).take
+            first, second = [await take(file, dry_run=False) for _ in range(2)]
+            assert all(each.notes or each.fate is Fate.TAKEN for each in first.actions)
+            assert all(each.notes or each.fate is Fate.TAKEN for each in first.tokens)
+            new = first.counts[Fate.TAKEN] + first.counts[Fate.CHANGED]
+            assert second.counts[Fate.KNOWN] == new
+            assert second.counts[Fate.REFUSED] == first.counts[Fate.REFUSED]
+            assert second.counts[Fate.TAKEN] == second.counts[Fate.CHANGED] == 0
+            counts = await store.counts(clock.now)
+            assert counts.actions + counts.tokens == new
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(twice(Path(folder) / "data"))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("Tür öffnen", "tur-offnen"),
+        ("OPEN  DOOR!", "open-door"),
+        ("--a--", "a"),
+        ("门", "action"),
+        ("", "action"),
+        ("a" * 59 + " bc", "a" * 59),
+    ],
+)
+def test_a_name_is_made_of_what_can_stand_in_one(source: str, name: str) -> None:
+    assert name_of(source) == name
+
+
+def test_the_digest_of_a_code_is_that_of_this_instance_and_of_all_of_it() -> None:
+    one, two = ImportedCodes(b"1" * 32), ImportedCodes(b"2" * 32)
+    code = importing.code()
+    other = code[:-1] + ("a" if code[-1] != "a" else "b")
+    assert one.digest(Code(code)) == one.digest(Code(code))
+    digests = {one.digest(Code(code)), two.digest(Code(code)), one.digest(Code(other))}
+    assert len(digests) == 3
+    assert all(len(each) == 32 for each in digests)
+    assert Codes(b"1" * 32).lookup(code) is None

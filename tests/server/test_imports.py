@@ -1,0 +1,133 @@
+"""The import by the admin API: of a file that is sent, and of one that another add-on has left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otsd.server.shapes import Import, ImportOffer
+from tests import importing
+from tests.daemon import Daemon
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# a root of its own, with all that the machine has and an empty /share
+BOX = """
+root=$(mktemp -d)
+ip link set lo up
+mount -t tmpfs none "$root"
+for each in /*; do
+    if [ -L "$each" ]; then cp -P "$each" "$root$each"
+    elif [ "$each" != /share ] && [ -d "$each" ]; then
+        mkdir "$root$each" && mount --rbind "$each" "$root$each"
+    fi
+done
+mkdir "$root/share"
+exec chroot "$root" sh -c 'cd "$1" && exec "$2" -m tests.server.share' sh "$PWD" "$1"
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    """Leave things in /share, in a place of its own; see `tests.server.share`."""
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", "--mount", "sh", "-euc", BOX, "sh", sys.executable],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def is_problem(answer: Any, status: int, code: str) -> bool:
+    """Return whether an answer is a problem document of this code."""
+    return (answer["status"], answer["json"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("what", ["no folder", "no file"])
+async def test_where_no_file_lies_there_is_none(found: Any, what: str) -> None:
+    assert is_problem(found[what], 404, "no_import")
+
+
+@pytest.mark.parametrize("what", ["a link", "a pipe", "a folder", "cut off", "cut off, taken"])
+async def test_what_is_no_file_of_that_add_on_is_refused(found: Any, what: str) -> None:
+    status = 409 if what == "cut off, taken" else 422
+    assert is_problem(found[what], status, "import_changed" if status == 409 else "invalid_import")
+
+
+async def test_the_owner_is_shown_everything_before_he_says_yes(found: Any) -> None:
+    offered = ImportOffer.model_validate(found["offered"]["json"])
+    assert offered.path == "/share/one-time-service/db.json"
+    assert offered.dry_run
+    assert [action.yaml for action in offered.actions] == [
+        "action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n"
+    ]
+    assert [(token.comment, token.id) for token in offered.tokens] == [("Plumber", None)]
+
+
+async def test_what_he_says_yes_to_is_what_he_was_shown(found: Any) -> None:
+    assert is_problem(found["changed"], 409, "import_changed")
+    assert found["before"] == 0
+    taken = Import.model_validate(found["taken"]["json"])
+    assert not taken.dry_run
+    assert (taken.counts.taken, len(taken.tokens)) == (3, 2)
+    again = ImportOffer.model_validate(found["offered when known"]["json"])
+    assert (again.counts.known, again.counts.taken) == (3, 0)
+    assert found["submitted"] == "home_unavailable"  # its link is known
+
+
+async def test_no_code_of_it_is_told_or_kept(found: Any) -> None:
+    assert found["codes"] == []
+    assert not found["logged"]
+    assert not found["told"]
+    assert "Traceback" not in found["log"]
+    assert "nobody expected" not in found["log"]
+
+
+async def test_who_is_no_add_on_looks_nowhere(daemon: Daemon) -> None:
+    answer = await daemon.admin("GET", "/imports/one-time-service")
+    assert (answer.status, answer.json["code"]) == (404, "no_import")
+
+
+async def test_nothing_of_an_odd_file_surprises_the_daemon(daemon: Daemon) -> None:
+    codes = [importing.code() for _ in range(3)]
+    odd = importing.file(
+        {
+            codes[0]: importing.token(service_call_name="\ud800", comment="\ud800"),
+            codes[1]: importing.token(service_call_name="Null\0"),
+            codes[2]: importing.token(service_call_name="x" * 100_000),
+        },
+        **{"\ud800": importing.DOOR, "Null\0": importing.DOOR, "x" * 100_000: importing.DOOR},
+    )
+    for query, fates in (
+        ("?dry_run=true", ["refused", "changed", "changed"]),
+        ("", ["refused", "changed", "changed"]),
+        ("", ["refused", "known", "known"]),
+    ):
+        answer = await daemon.admin("POST", f"/imports{query}", data=odd)
+        report = Import.model_validate(answer.json)
+        assert [each.outcome for each in report.actions[1:]] == fates
+        expected = ["taken" if fate == "changed" else fate for fate in fates]
+        assert [each.outcome for each in report.tokens] == expected
+        assert not any(code in answer.text for code in codes)
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize(
+    "query", ["?dry_run=1", "?brief=yes", "?dryrun=true", "?dry_run=true&dry_run=true"]
+)
+async def test_a_wish_that_is_misspelt_takes_nothing(daemon: Daemon, query: str) -> None:
+    content = importing.file({importing.code(): importing.token()})
+    answer = await daemon.admin("POST", f"/imports{query}", data=content)
+    assert (answer.status, answer.json["code"]) == (422, "invalid")
+    assert (await daemon.status())["counts"]["tokens"] == 0
