@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LARGEST: Final = 64 * 1024 * 1024
+_MOST_VALUES: Final = 1_000_000  # a token has six
 WHERE: Final = Path("/share/one-time-service/db.json")
 """Where that add-on keeps it, and every other add-on can write."""
 
@@ -97,6 +98,9 @@ def read(content: bytes) -> ImportFile:
         Invalid: it is damaged, or another file (``invalid_import``).
 
     """
+    # before it is read: a file of nothing but empty lists becomes 30 times as large in memory
+    if content.count(b",") > _MOST_VALUES:
+        raise _damaged("there is more in it than that add-on can have made")
     try:
         document = json.loads(content.decode("utf-8-sig"), parse_constant=_constant)
     except (ValueError, RecursionError) as error:
@@ -209,7 +213,7 @@ def _token(number: int, code: str, entry: object) -> FoundToken | RefusedToken:
             number=number,
             source=_source(entry),
             code=Code(code),
-            comment=_comment(entry.get("comment"), notes),
+            comment=_comment(entry.get("comment"), code, notes),
             max_uses=max_uses,
             uses_taken=max_uses - left,
             created_at=_created(entry.get("created")),
@@ -255,12 +259,15 @@ def _shown(number: int) -> str:
     return str(number) if abs(number) <= _MOST_SHOWN else "far too large a number"
 
 
-def _comment(comment: object, notes: list[str]) -> str:
+def _comment(comment: object, code: str, notes: list[str]) -> str:
     if comment is None:
         return ""
     if not isinstance(comment, str):
         notes.append("its comment was not text, and is left out")
         return ""
+    if code in comment:  # people note their links there, and everybody who is told reads it
+        notes.append("its comment had the link's own code, which is left out")
+        comment = comment.replace(code, "…")
     plain = _plain(comment)
     if plain != comment:
         notes.append("its comment had line breaks or control characters, which are spaces now")

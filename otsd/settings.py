@@ -566,11 +566,20 @@ class _Source:
                     self.fault(key, _in_our_words(detail))
 
 
+_EMPTY = (None, "")
+
+
 class _Options(_Source):
     """The add-on's options: what was left empty is not given, and some have names of their own."""
 
     def _by_key(self, given: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-        filled = {name: value for name, value in given.items() if value not in (None, "")}
+        filled = {
+            name: [item for item in value if item not in _EMPTY]
+            if isinstance(value, list)
+            else value
+            for name, value in given.items()
+            if value not in _EMPTY
+        }
         for name, value in filled.items():
             key = ALIASES.get(name, name)
             if key == name:

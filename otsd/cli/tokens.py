@@ -14,8 +14,11 @@ from otsd.cli.output import explain, flush, say, say_json
 from otsd.core.errors import Fault, Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otsd.cli.context import Context
 
+_WEAK: Final = "weak: it was imported and can be guessed; give it a new one with rotate"
 _DEVICE: Final = {None: "if it can be used other than once", True: "yes", False: "no"}
 
 
@@ -39,7 +42,7 @@ def list_(context: Context) -> int:
         [
             tables.Column("ID", lambda token: token["id"]),
             tables.Column("ACTION", lambda token: token["action"], shrink=True),
-            tables.Column("STATE", lambda token: token["state"].replace("_", " ")),
+            tables.Column("STATE", _state_and_code),
             tables.Column("USES LEFT", tables.uses_left),
             tables.Column("EXPIRES", lambda token: tables.relative(token["expires_at"], present)),
             tables.Column("LAST USED", lambda item: tables.relative(item["last_used_at"], present)),
@@ -48,6 +51,11 @@ def list_(context: Context) -> int:
         state=context.given.state,
         action=context.given.action,
     )
+
+
+def _state_and_code(token: Mapping[str, Any]) -> str:
+    state = str(token["state"]).replace("_", " ")
+    return f"{state}, weak code" if "weak" in token else state
 
 
 def show(context: Context) -> int:
@@ -70,6 +78,7 @@ def show(context: Context) -> int:
             ("created by", token["created_by"]),
             ("last used", tables.both(token["last_used_at"], present)),
             ("device", _DEVICE[token["device"]]),
+            *([("code", _WEAK)] if "weak" in token else []),
         ]
     ):
         say(line)

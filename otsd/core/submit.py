@@ -55,6 +55,13 @@ _IN_DOUBT: Final = Outcome(
     SubmissionState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, "otsd could not write down the outcome"
 )
 
+_NEVER_ASKED: Final = Outcome(
+    SubmissionState.FAILED,
+    Reason.HOME_UNAVAILABLE,
+    "otsd was stopped before it asked",
+    give_back=True,
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -137,7 +144,8 @@ class Submissions:
         self._running: dict[tuple[str, str], Attempted] = {}
         self._running_of: Counter[str] = Counter()
         self._carrying_out: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._asking: set[asyncio.Task[None]] = set()
+        self._closing = self._given_up = False
         self._ended = dict.fromkeys(
             (SubmissionState.EXECUTED, SubmissionState.FAILED, SubmissionState.UNCONFIRMED), 0
         )
@@ -189,8 +197,9 @@ class Submissions:
         self.give_up()
 
     def give_up(self) -> None:
-        """Wait no longer for what runs."""
-        for task in self._carrying_out:
+        """Wait no longer for what runs; nothing more is asked of Home Assistant."""
+        self._given_up = True
+        for task in self._asking:
             task.cancel()
 
     # -- what a visitor asks ---------------------------------------------------------------
@@ -292,6 +301,7 @@ class Submissions:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
+            # not cut short when otsd stops: the writer takes the use all the same
             claim = await self._store.claim(token.id, attempt, visitor, self._now())
         except OtsdError as error:
             attempted.refuse(error)
@@ -303,7 +313,7 @@ class Submissions:
                 attempted.claim(claim.submission)
                 self._changes.tell(Subject.SUBMISSION, claim.submission.id)
                 self._changes.tell(Subject.TOKEN, token.id)
-                outcome = await self._run(claim, action)
+                outcome = await self._run_unless_stopped(claim, action)
                 self._ended[await self._settle(attempted, claim, outcome)] += 1
                 self.durations.add(clock() - begun)
             else:
@@ -314,6 +324,14 @@ class Submissions:
             self._running_of[token.id] -= 1
             if not self._running_of[token.id]:
                 del self._running_of[token.id]
+
+    async def _run_unless_stopped(self, claim: Claim, action: Action) -> Outcome:
+        task = asyncio.current_task()
+        if self._given_up or task is None:
+            return _NEVER_ASKED
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return await self._run(claim, action)
 
     async def _run(self, claim: Claim, action: Action) -> Outcome:
         """Ask Home Assistant and judge its answer by what can have happened."""

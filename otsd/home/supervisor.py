@@ -15,6 +15,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from yarl import URL
 
+from otsd.settings import Port, Secret, Text
 from otsd.supervise import Absent, Lost
 
 WEBSOCKET: Final = URL("ws://supervisor/core/websocket")
@@ -33,13 +34,13 @@ class _Answer(BaseModel):
 
 
 class MqttService(_Answer):
-    """Where the broker is, and who otsd is to it."""
+    """Where the broker is, and who otsd is to it; any add-on may have said so."""
 
-    host: str
-    port: int
+    host: Text
+    port: Port
     ssl: bool = False
-    username: str | None = None
-    password: SecretStr | None = None
+    username: Text | None = None
+    password: Secret | None = None
 
 
 class _Self(_Answer):
@@ -89,6 +90,7 @@ class Supervisor:
                 http.get(_API / path, headers=headers, allow_redirects=False) as answer,
             ):
                 body = await answer.json(content_type=None)
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # a TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
+            # a TimeoutError is an OSError
             raise Lost("the Supervisor does not answer") from error
         return answer.status, body.get("data") if isinstance(body, dict) else None

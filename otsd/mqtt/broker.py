@@ -133,6 +133,10 @@ class Broker:
         except CredentialRefused:
             self._hoping = obeying.create_task(self._hope(address), name="MQTT: hope")
             raise
+        except (Lost, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise _unexpected(error) from error
 
     async def _hope(self, refused: Address) -> None:
         """Begin anew as soon as the broker is another, or the credential, than what was refused."""

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import json
 import re
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import cached_property
@@ -70,7 +70,7 @@ from otsd.server.entrance import Entrance
 from otsd.server.listener import log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from enum import StrEnum
     from pathlib import Path
 
@@ -156,6 +156,7 @@ class AdminApi:
     def __init__(self, parts: Parts) -> None:
         """Take the parts."""
         self._parts = parts
+        self._importing = asyncio.Lock()
 
     @cached_property
     def routes(self) -> Sequence[Route]:
@@ -622,8 +623,9 @@ class AdminApi:
         dry_run: bool,
         brief: bool = False,
     ) -> web.Response:
-        # a file may hold a hundred thousand tokens, and visitors are served meanwhile
-        with _without_collecting():
+        # a file may hold a hundred thousand tokens, and visitors are served meanwhile: in threads,
+        # and one file after the other
+        async with self._importing, _without_collecting():
             file = await asyncio.to_thread(imports.read, content)
             report = await self._parts.imports.take(file, dry_run=dry_run, brief=brief)
             return await asyncio.to_thread(lambda: _json({**about, **import_json(report)}))
@@ -781,8 +783,8 @@ def _window(request: web.Request) -> tuple[int, int | None]:
     return int(limit), None if cursor is None else int(cursor)
 
 
-@contextmanager
-def _without_collecting() -> Iterator[None]:
+@asynccontextmanager
+async def _without_collecting() -> AsyncIterator[None]:
     """Look for no garbage where much is made and all of it is needed: that takes a fifth longer."""
     gc.disable()
     try:

@@ -55,7 +55,10 @@ class Metrics:
         measured, counts = self._measured, None
         with suppress(StorageUnavailable):  # a full disk is when the rest is looked at
             counts = await measured.store.counts(measured.now())
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it asks for a version that is none
+            encode, content_type = choose_encoder("")
         body = encode(_Collected(measured, counts))
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -17,6 +17,7 @@ import tarfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
@@ -283,10 +284,16 @@ def _manifest(text: bytes) -> Manifest:
             name: Content(int(document["files"][name]["bytes"]), document["files"][name]["sha256"])
             for name in _NAMES
         }
-        manifest = Manifest(
-            str(document["otsd"]), int(document["schema"]), str(document["created_at"]), files
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        created_at = isoformat(datetime.fromisoformat(document["created_at"]).astimezone(UTC))
+        manifest = Manifest(str(document["otsd"])[:32], int(document["schema"]), created_at, files)
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise NotABackup(f"its {_MANIFEST} is damaged") from error
     if version != _FORMAT or files[keys.NAME].bytes > _LARGEST_KEY:
         raise NotABackup(f"its {_MANIFEST} is damaged")

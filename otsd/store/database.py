@@ -94,8 +94,11 @@ def held(directory: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             msg = f"Another otsd is running with the storage directory {directory}."
+            raise StartError(msg) from error
+        except OSError as error:
+            msg = f"The storage directory {directory} cannot be locked: {error.strerror}."
             raise StartError(msg) from error
         _keep_others_out(directory, descriptor)
         yield

@@ -334,6 +334,8 @@ class SqliteStore:
                 raise Conflict("action_in_use", msg)
             if not db.execute("DELETE FROM actions WHERE name = ?", (name,)).rowcount:
                 raise NotFound("action", name)
+            # another action of this name is not what was imported
+            db.execute("DELETE FROM imported_actions WHERE name = ?", (name,))
 
         def kept(_: None) -> None:
             self._actions.pop(name, None)

@@ -244,3 +244,7 @@ def test_an_empty_option_leaves_the_setting_to_weaker_sources(
     tree = {"public": {"title": empty, "contact": empty}, "log": empty}
     assert given(tmp_path, tree).public.title == "file"
     assert given(tmp_path, tree).public.contact is None
+
+
+def test_what_the_add_on_is_built_from_is_what_is_tested() -> None:
+    assert (ADDON / "requirements.txt").read_bytes() == (ROOT / "requirements.txt").read_bytes()
