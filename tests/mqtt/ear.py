@@ -37,8 +37,15 @@ class Heard:
 class Ear:
     """A client that hears ``#``: ``heard`` in order, ``held`` what a topic said last."""
 
-    def __init__(self, broker: Mosquitto, protocol: ProtocolVersion = ProtocolVersion.V5) -> None:
+    def __init__(
+        self,
+        broker: Mosquitto,
+        protocol: ProtocolVersion = ProtocolVersion.V5,
+        *,
+        listens_to: str = "#",
+    ) -> None:
         self.broker = broker
+        self.listens_to = listens_to
         self.protocol = protocol
         self.heard: list[Heard] = []
         self.held: dict[str, bytes] = {}
@@ -48,7 +55,7 @@ class Ear:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self.client = await stack.enter_async_context(self.broker.client(self.protocol))
-            await self.client.subscribe("#")
+            await self.client.subscribe(self.listens_to)
             task = asyncio.create_task(self._listen(), name="ear")
             stack.push_async_callback(_ended, task)
             self._stack = stack.pop_all()
@@ -97,7 +104,12 @@ class Ear:
         await self.client.publish(topic, payload, qos=1, retain=retain)
 
     async def ask(
-        self, topic: str, payload: str | bytes | dict[str, Any], *, retain: bool = False
+        self,
+        topic: str,
+        payload: str | bytes | dict[str, Any],
+        *,
+        qos: int = 1,
+        retain: bool = False,
     ) -> Any:
         """Publish with a response topic of its own (MQTT 5) and return the reply."""
         number = next(self._numbers)
@@ -106,7 +118,7 @@ class Ear:
         properties.ResponseTopic = topic_of_reply
         properties.CorrelationData = str(number).encode()
         text = json.dumps(payload) if isinstance(payload, dict) else payload
-        await self.client.publish(topic, text, qos=1, retain=retain, properties=properties)
+        await self.client.publish(topic, text, qos=qos, retain=retain, properties=properties)
         reply = await self.message(topic_of_reply)
         assert reply.properties.CorrelationData == str(number).encode()
         assert not reply.retained
