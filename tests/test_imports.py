@@ -246,12 +246,16 @@ def test_an_end_that_is_none_refuses_the_token_but_when_it_was_made_does_not(exp
         ("x" * 600, "x" * 500, 1),
         ("\n" + "x" * 600, " " + "x" * 499, 2),
         (["a"], "", 1),
+        (f"see https://example.org/?token={CODE}", "see https://example.org/?token=…", 1),
+        (f"{CODE}\n{CODE}", "… …", 2),
+        ("x" * 490 + CODE, "x" * 490 + "…", 1),
     ],
 )
 def test_a_comment_is_kept_as_far_as_it_can_be_shown(comment: Any, kept: str, notes: int) -> None:
     found = taken(comment=comment)
     assert found.comment == kept
     assert len(found.notes) == notes
+    assert not any(CODE[:8] in text for text in (found.comment, *found.notes))
 
 
 @pytest.mark.parametrize(
@@ -315,6 +319,8 @@ def test_a_byte_order_mark_and_other_keys_do_not_matter() -> None:
         (b'{"tokens": ' + b"[" * 100_000, "it is nested too deep"),
         (b'{"tokens": ' * 100_000, "it is nested too deep"),
         (b"PK\x03\x04" + bytes(range(256)), "it is not UTF-8"),
+        # which is seen before any of it is made
+        (b'{"tokens": {"x": [' + b"[]," * 1_000_001, "more in it than that add-on can have made"),
     ],
 )
 def test_a_file_that_is_none_is_refused_as_a_whole(content: bytes, why: str) -> None:

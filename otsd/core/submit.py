@@ -382,6 +382,12 @@ class Submissions:
             try:
                 submission = await self._store.settle(claim, outcome, finished_at, self._announce)
             except StorageUnavailable as error:
+                if self._given_up:
+                    # whoever waits hears that it is running; the next start settles it
+                    _log.error(
+                        "submission %d could not be written down: %s", claim.submission.id, error
+                    )
+                    return SubmissionState.UNCONFIRMED
                 if not attempted.has_finished:
                     _log.error(
                         "submission %d ended as %s, and the store cannot write it down yet: %s",

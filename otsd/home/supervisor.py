@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from yarl import URL
 
 from otsd.settings import Port, Secret, Text
@@ -27,6 +27,7 @@ NO_BROKER: Final = (
 
 _API: Final = URL("http://supervisor")
 _DEADLINE: Final = timedelta(seconds=4)
+_EMPTY_IS_NONE: Final = BeforeValidator(lambda value: None if value == "" else value)
 
 
 class _Answer(BaseModel):
@@ -39,8 +40,8 @@ class MqttService(_Answer):
     host: Text
     port: Port
     ssl: bool = False
-    username: Text | None = None
-    password: Secret | None = None
+    username: Annotated[Text | None, _EMPTY_IS_NONE] = None
+    password: Annotated[Secret | None, _EMPTY_IS_NONE] = None
 
 
 class _Self(_Answer):

@@ -119,7 +119,7 @@ class Broker:
         await asyncio.sleep(pause)
         loop = asyncio.get_running_loop()
         will = Will(self._topics.status, _OFFLINE, qos=1, retain=True)
-        address = await self._find()
+        address = await self._found()
         try:
             async with connected(address, self._pace, self._topics.id, will=will) as line:
                 begun = loop.time()
@@ -133,7 +133,15 @@ class Broker:
         except CredentialRefused:
             self._hoping = obeying.create_task(self._hope(address), name="MQTT: hope")
             raise
-        except (Lost, asyncio.CancelledError):
+        except Lost:
+            raise
+        except Exception as error:
+            raise _unexpected(error) from error
+
+    async def _found(self) -> Address:
+        try:
+            return await self._find()
+        except Lost:
             raise
         except Exception as error:
             raise _unexpected(error) from error
@@ -143,7 +151,7 @@ class Broker:
         while True:
             await asyncio.sleep(self._pace.look_again.total_seconds())
             with suppress(Lost):
-                if await self._find() != refused:
+                if await self._found() != refused:
                     break
         self._keeper.restart(None)
 

@@ -125,7 +125,12 @@ class _Client(aiomqtt.Client):
 
         """
         self._client._create_socket = lambda: sock  # type: ignore[method-assign] # noqa: SLF001
-        self._client_connect()
+        try:
+            self._client_connect()
+        except BaseException:
+            # aiomqtt begins to read from the socket a moment later: not after it is closed
+            await asyncio.sleep(0)
+            raise
         either = (self._connected, self._disconnected)
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._connected.done():

@@ -66,7 +66,7 @@ class Supervisor:
 
     def __init__(self, home: AnyHome) -> None:
         self.broker: dict[str, Any] | None = None
-        self.is_broken = False
+        self.says: tuple[int, str] | None = None  # to everything, in place of an answer
         self._home = home
 
     @asynccontextmanager
@@ -88,8 +88,9 @@ class Supervisor:
             await runner.cleanup()
 
     def _answer(self, request: web.Request, status: int, body: Mapping[str, Any]) -> web.Response:
-        if self.is_broken:
-            return web.Response(status=500, text="Server got itself in trouble")
+        if self.says is not None:
+            status, text = self.says
+            return web.Response(status=status, text=text)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return web.json_response({"result": "error", "message": "unauthorized"}, status=401)
         return web.json_response(body, status=status)

@@ -173,6 +173,17 @@ def test_the_profile_of_apparmor_can_be_read() -> None:
     # the Supervisor takes the one line that begins so, and gives it a name of its own
     lines = profile.read_text().splitlines()
     assert [line.split()[1] for line in lines if line.startswith("profile ")] == [CONFIG["slug"]]
+    # the daemon locks the folder itself, which a rule for what is in it does not allow
+    assert "  /data/ rwk," in lines
+    # what the script calls of the system, and nothing else of it
+    script = (ADDON / "otsd-add-on").read_text()
+    (rule,) = (line for line in lines if line.startswith("  /{usr/,}bin/{"))
+    programs = set(rule.partition("bin/{")[2].partition("}")[0].split(","))
+    assert rule.endswith("} rix,")
+    called = set(
+        re.findall(r"^ *(?:[^#\n]*(?:\|\||then|!) )?(mkdir|mv|rm|touch) ", script, re.MULTILINE)
+    )
+    assert called == programs - {"dash", "env", "sh"}
     assert not re.search(r"^\s*(capability|file,|mount|ptrace)", profile.read_text(), re.MULTILINE)
 
 
@@ -244,6 +255,15 @@ def test_an_empty_option_leaves_the_setting_to_weaker_sources(
     tree = {"public": {"title": empty, "contact": empty}, "log": empty}
     assert given(tmp_path, tree).public.title == "file"
     assert given(tmp_path, tree).public.contact is None
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_empty_line_of_a_list_is_none(tmp_path: Path, empty: str | None) -> None:
+    tree = {"public": {"trusted_proxies": [empty]}}
+    assert given(tmp_path, tree).public.trusted_proxies == ()
+    tree["public"]["trusted_proxies"] += ["192.0.2.7"]
+    (network,) = given(tmp_path, tree).public.trusted_proxies
+    assert str(network) == "192.0.2.7/32"
 
 
 def test_what_the_add_on_is_built_from_is_what_is_tested() -> None:

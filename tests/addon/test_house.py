@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.addon.house import INGRESS_PATH, SLUG, House
+from tests.addon.house import ADDON, INGRESS_PATH, SLUG, House
 from tests.fakes.broker import FakeBroker
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.real.broker import Mosquitto
@@ -170,17 +172,103 @@ async def test_a_backup_is_whole_whether_it_runs_or_not(
         assert "Traceback" not in house.log
 
 
+async def damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+async def test_a_damaged_archive_costs_nothing_of_what_was_copied_beside_it(
+    fake_home: FakeHomeAssistant, tmp_path: Path
+) -> None:
+    async with House(fake_home) as house:
+        await house.start()
+        assert (await house.control("POST", "/actions", json=OPEN_DOOR)).status == 201
+        code = await mint(house)
+        part = house.data / ".otsd-backup-x.part"
+        part.touch()
+        await house.back_up(tmp_path / "backup")
+        assert not part.exists()
+        assert await house.stop() == 0
+
+        backup = tmp_path / "backup"
+        whole = (backup / "backup.tar").read_bytes()
+        await damage(backup / "backup.tar")
+        damaged = (backup / "backup.tar").read_bytes()
+        house.restore(backup)
+        part.touch()
+        await house.start()
+        assert await known(house, code) == [True]
+        assert names(house) == {"backup.tar.unused"}
+        assert (house.data / "backup.tar.unused").read_bytes() == damaged
+        assert "The archive cannot be used" in house.log
+        assert await house.stop() == 0
+
+        # cut short while the old files were moved away
+        (backup / "backup.tar").write_bytes(whole)
+        await damage(backup / "otsd.db")
+        (backup / "before-restore").mkdir()
+        (backup / "otsd.db").rename(backup / "before-restore" / "otsd.db")
+        (backup / "restore.part").mkdir()
+        house.restore(backup)
+        await house.start()
+        assert await known(house, code) == [True]
+        assert names(house) == set()
+        assert await house.stop() == 0
+        assert "Traceback" not in house.log
+
+
+def names(house: House) -> set[str]:
+    """Return what lies in the data beside what a daemon has there."""
+    there = {each.name for each in house.data.iterdir()}
+    ours = {"in-use", "options.json", "otsd.key", "otsd.sock"}
+    return {each for each in there - ours if not each.startswith("otsd.db")}
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_what_was_moved_away_first_is_what_comes_back(tmp_path: Path, *, usable: bool) -> None:
+    """Cut short after the restore: what lies in its place by now is not what was copied."""
+    programs, data = tmp_path / "bin", tmp_path / "data"
+    (data / "before-restore").mkdir(parents=True)
+    (data / "restore.new").mkdir()
+    programs.mkdir()
+    otsd = programs / "otsd"
+    otsd.write_text(
+        '#!/bin/sh\n[ "$1" = restore ] || exit 0\n'
+        + ('echo new >"$OTSD_STORAGE__DIRECTORY/otsd.db"\n' if usable else "exit 1\n")
+    )
+    otsd.chmod(0o755)
+    for name, text in {
+        "before-restore/otsd.db": "copied",
+        "before-restore/otsd.db-wal": "copied",
+        "otsd.db": "of the archive",
+        "otsd.key": "copied",
+        "backup.tar": "the archive",
+    }.items():
+        (data / name).write_text(text)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "OTSD_STORAGE__DIRECTORY": str(data)}
+    subprocess.run([ADDON / "otsd-add-on", "run"], env=environment, check=True)
+    there = {each.name: each.read_text() for each in data.iterdir()}
+    copied = {"otsd.db": "copied", "otsd.db-wal": "copied", "otsd.key": "copied"}
+    kept = {"otsd.db": "new\n"} if usable else {**copied, "backup.tar.unused": "the archive"}
+    assert there == {"in-use": "", **kept}
+
+
 async def test_it_lives_with_a_supervisor_that_does_not_answer_well(
     fake_home: FakeHomeAssistant,
 ) -> None:
     async with House(fake_home) as house, FakeBroker() as broker:
-        house.supervisor.is_broken = True
+        house.supervisor.says = (200, '{"data": ' + "[" * 100_000)
         await house.start()
         mqtt = await until_error(house)
         assert mqtt["state"] == "connecting"
         assert mqtt["error"] == "the Supervisor does not answer"
         async with house.broker(broker.port, "any"):
-            house.supervisor.is_broken = False
+            house.supervisor.says = (500, "Server got itself in trouble")
+            assert (await until_error(house))["error"] == "the Supervisor does not answer"
+            assert house.supervisor.broker is not None
+            house.supervisor.broker["port"] = 10**30
+            house.supervisor.says = None
+            await until_error(house, "the Supervisor does not say where the MQTT broker is")
+            house.tell("any")
             await house.until_mqtt("connected")
             assert broker.connects[-1].username == "otsd"
             described = await until_described(broker)
@@ -189,9 +277,11 @@ async def test_it_lives_with_a_supervisor_that_does_not_answer_well(
         assert "Traceback" not in house.log
 
 
-async def until_error(house: House) -> Any:
+async def until_error(house: House, beginning: str = "") -> Any:
     async with asyncio.timeout(20):
-        while (mqtt := (await house.status())["mqtt"])["error"] is None:
+        while not str((mqtt := (await house.status())["mqtt"])["error"] or "").startswith(
+            beginning or "the"
+        ):
             await asyncio.sleep(0.05)
     return mqtt
 

@@ -439,6 +439,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Members = dict[str, bytes]
+KEPT = ("otsd.key", "otsd.db")
 
 
 def packed(members: Mapping[str, bytes], *more: tarfile.TarInfo) -> bytes:
@@ -456,7 +457,7 @@ def packed(members: Mapping[str, bytes], *more: tarfile.TarInfo) -> bytes:
 
 def members(directory: Path, **changes: Any) -> Members:
     """Return what is in a backup of a directory; ``changes`` are of the manifest."""
-    files = {name: (directory / name).read_bytes() for name in ("otsd.key", "otsd.db")}
+    files = {name: (directory / name).read_bytes() for name in KEPT}
     manifest = {
         "format": 1,
         "otsd": "1.2.3",
@@ -567,6 +568,22 @@ GARBAGE: Mapping[str, tuple[Callable[[Path], bytes], str]] = {
     "a manifest that is no JSON": (lambda _: packed({"manifest.json": b"{"}), "is damaged"),
     "a manifest of depth": (lambda _: packed({"manifest.json": b"[" * 16_000}), "is damaged"),
     "a manifest without files": (lambda d: packed(members(d, files={})), "is damaged"),
+    "a manifest of infinity": (
+        lambda d: packed(members(d, schema=float("inf"))),
+        "is damaged",
+    ),
+    "a size of infinity": (
+        lambda d: packed(
+            members(d, files={name: {"bytes": float("inf"), "sha256": ""} for name in KEPT})
+        ),
+        "is damaged",
+    ),
+    "a time that is none": (lambda d: packed(members(d, created_at="yesterday")), "is damaged"),
+    "a time that is a number": (lambda d: packed(members(d, created_at=5)), "is damaged"),
+    "a time before all others": (
+        lambda d: packed(members(d, created_at="0001-01-01T00:00:00+14:00")),
+        "is damaged",
+    ),
     "a format to come": (lambda d: packed(members(d, format=2)), "by a newer otsd, 1.2.3"),
     "no format": (lambda d: packed(members(d, format=None)), "is damaged"),
     "a newer schema": (lambda d: packed(members(d, schema=SCHEMA + 1)), "by a newer otsd, 1.2.3"),

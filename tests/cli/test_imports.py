@@ -79,6 +79,26 @@ async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
     assert importing.holds(daemon.folder, [code[:31] for code in codes]) == []
 
 
+async def test_a_link_that_can_be_guessed_is_told_until_it_is_another(daemon: Daemon) -> None:
+    await call(
+        daemon, "import", write(daemon, importing.file({importing.code(): importing.token()}))
+    )
+    (weak,) = (await daemon.admin("GET", "/tokens")).json["items"]
+    ours = await daemon.mint("open-door", comment="Ours")
+
+    async def told(token: str) -> tuple[bool, bool]:
+        listed = (await call(daemon, "token", "list")).stdout.splitlines()
+        (line,) = (each for each in listed if token in each)
+        assert "  active" in line
+        shown = (await call(daemon, "token", "show", token)).stdout
+        return "active, weak code" in line, "weak: it was imported and can be guessed" in shown
+
+    assert await told(weak["id"]) == (True, True)
+    assert await told(ours["id"]) == (False, False)
+    assert (await call(daemon, "token", "rotate", weak["id"])).returncode == 0
+    assert await told(weak["id"]) == (False, False)
+
+
 async def test_json_shows_every_token(daemon: Daemon) -> None:
     path = write(daemon, importing.file(importing.large(30)))
     report = json.loads((await call(daemon, "import", path, "--json")).stdout)
@@ -95,9 +115,10 @@ async def test_json_shows_every_token(daemon: Daemon) -> None:
         (importing.file(importing.large(3))[:-20], "it is not JSON"),
         (b'{"tokens": NaN}', "a number in it is none"),
         (b"[" * 100_000, "it is nested too deep"),
+        (b'{"tokens": {"x": [' + b"[]," * 1_000_001 + b"1]}}", "more in it than"),
         (b" " * (64 * 1024**2 + 1), "64 MB"),
     ],
-    ids=["empty", "a list", "of nothing", "cut off", "NaN", "deep", "large"],
+    ids=["empty", "a list", "of nothing", "cut off", "NaN", "deep", "of too many values", "large"],
 )
 async def test_a_file_that_is_none_changes_nothing(
     daemon: Daemon, content: bytes, why: str

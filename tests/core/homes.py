@@ -88,9 +88,18 @@ class FillingStore(SqliteStore):
     unwritable: frozenset[int] = frozenset()
     """Submissions that settling fails for, whatever their outcome."""
     tries: int = 0
+    claiming: int = 0
+    """How many claims were asked for; they are taken once the writer is ``free``."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.free = asyncio.Event()
+        self.free.set()
 
     async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
         self._fail_if_full("claim")
+        self.claiming += 1
+        await self.free.wait()
         return await super().claim(token_id, attempt, visitor, now)
 
     async def settle(

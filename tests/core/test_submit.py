@@ -31,7 +31,7 @@ from otsd.core.errors import (
 )
 from otsd.core.events import announcer, event_data
 from otsd.core.manage import Mint, Tokens
-from otsd.core.ports import Claim, Found, Queue, Ran
+from otsd.core.ports import Found, Queue, Ran
 from otsd.core.submit import MOST_RUNNING, MOST_RUNNING_OF_A_TOKEN, Submissions
 from otsd.core.tokens import Reason, Submission, SubmissionState, Token, TokenState, Visitor
 from otsd.store import store as stores
@@ -586,18 +586,69 @@ async def test_an_outcome_that_cannot_be_written_is_written_as_unconfirmed(world
     assert (await world.submit(found, "attempt-2")).state is SubmissionState.EXECUTED
 
 
-async def test_who_waits_for_a_use_is_answered_when_otsd_stops(world: World) -> None:
+async def test_a_use_that_is_taken_after_otsd_gave_up_comes_back_and_nothing_is_asked(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with a_world(tmp_path, clock) as world:
+        found, asked = await world.mint(), await world.mint()
+        world.home.answering.clear()
+        running = await world.submissions.submit(asked, "attempt-1", VISITOR)
+        await until(lambda: len(world.home.runs) == 1)
+        world.store.free.clear()
+        waiting = asyncio.create_task(world.submit(found))
+        await until(lambda: world.store.claiming == 2)
+
+        # the second signal, while the first is heard
+        finishing = asyncio.create_task(world.submissions.finish(SOON))
+        await asyncio.sleep(0)
+        world.submissions.give_up()
+        assert (await running.finished(SOON)).state is SubmissionState.RUNNING
+        assert not waiting.done()
+        world.store.free.set()
+        told = await waiting
+        await finishing
+        assert (told.state, told.reason, told.spent) == (
+            SubmissionState.FAILED,
+            Reason.HOME_UNAVAILABLE,
+            False,
+        )
+        assert told.uses_left == world.token(found).uses_left == 1
+        assert world.store.attempt(found.token.id, "attempt-1") == told
+        assert len(world.home.runs) == 1
+        assert world.submissions.running == 0
+        (event,) = world.store.announcements(Queue.EVENT, 0, 9)
+        assert event.payload["outcome"] == "failed"
+    async with a_world(tmp_path, clock) as world:
+        known = world.store.attempt(asked.token.id, "attempt-1")
+        assert known is not None
+        assert known.state is SubmissionState.UNCONFIRMED
+        assert world.store.attempt(found.token.id, "attempt-1") == told
+
+
+async def test_the_end_of_the_grace_ends_what_was_not_asked_yet_too(world: World) -> None:
+    world.store.free.clear()
     found = await world.mint()
-    taken = asyncio.Event()
-
-    async def claim(*_: object) -> Claim:
-        taken.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    world.store.claim = claim  # type: ignore[assignment,method-assign]
     waiting = asyncio.create_task(world.submit(found))
-    await taken.wait()
+    await until(lambda: world.store.claiming)
     await world.submissions.finish(timedelta())
-    with pytest.raises(Busy):
-        await waiting
+    world.store.free.set()
+    told = await waiting
+    assert (told.reason, told.spent) == (Reason.HOME_UNAVAILABLE, False)
+    assert world.home.runs == []
+
+
+async def test_a_full_disk_does_not_hold_up_the_end_of_what_was_not_asked(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(15), a_world(tmp_path, clock) as world:
+        world.store.free.clear()
+        found = await world.mint()
+        waiting = asyncio.create_task(world.submit(found))
+        await until(lambda: world.store.claiming)
+        world.submissions.give_up()
+        world.store.full_for = frozenset({"settle"})
+        world.store.free.set()
+        # nobody is told that the use came back, for that is not on disk
+        assert (await waiting).state is SubmissionState.RUNNING
+        assert world.home.runs == []
+    assert "submission 1 could not be written down" in caplog.text

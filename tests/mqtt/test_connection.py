@@ -19,7 +19,7 @@ import pytest
 
 from otsd.core.changes import Changes
 from otsd.core.ports import ConnectionState
-from otsd.mqtt.broker import Broker, always
+from otsd.mqtt.broker import Broker, Find, always
 from otsd.mqtt.discovery import About
 from otsd.mqtt.line import Address, Pace
 from otsd.mqtt.projection import Projection
@@ -55,7 +55,11 @@ async def fake() -> AsyncIterator[FakeBroker]:
 
 @asynccontextmanager
 async def kept(
-    folder: Path, port: int, pace: Pace = QUICK, protocol: MqttProtocol = MqttProtocol.AUTO
+    folder: Path,
+    port: int,
+    pace: Pace = QUICK,
+    protocol: MqttProtocol = MqttProtocol.AUTO,
+    find: Find | None = None,
 ) -> AsyncIterator[Broker]:
     """Keep a connection as the daemon does, with a pace of the test's own."""
     faults: list[str] = []
@@ -64,7 +68,7 @@ async def kept(
     about = About(topics, "Links", "0", "http://localhost:8099", commands=True, links=False)
     async with opened(folder / "data") as (store, _):
         broker = Broker(
-            always(Address("127.0.0.1", port, protocol=protocol)),
+            find or always(Address("127.0.0.1", port, protocol=protocol)),
             topics=topics,
             store=store,
             projection=Projection(
@@ -313,6 +317,37 @@ async def test_home_assistant_coming_back_is_a_reason_to_ask_a_broker_again_that
 
 
 # -- without a broker ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"username": "x" * 70_000},
+        {"username": "\ud800"},
+        {"password": "x" * 70_000, "username": "x"},
+        {"port": 10**30},
+        {},
+    ],
+    ids=["a long name", "half a character", "a long password", "no port", "no answer"],
+)
+async def test_an_address_of_no_sense_ends_nothing_and_a_better_one_is_taken(
+    tmp_path: Path, fake: FakeBroker, odd: dict[str, Any]
+) -> None:
+    right = Address("127.0.0.1", fake.port)
+    found: list[Address] = []
+
+    async def find() -> Address:
+        if found:
+            return found[0]
+        if not odd:
+            raise ZeroDivisionError
+        return replace(right, **odd)
+
+    async with kept(tmp_path, fake.port, find=find) as broker:
+        await until(lambda: broker.status.error is not None)
+        assert broker.status.state is ConnectionState.CONNECTING
+        found.append(right)
+        await is_connected(broker)
 
 
 async def test_without_a_host_it_is_off(tmp_path: Path) -> None:

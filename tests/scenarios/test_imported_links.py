@@ -154,6 +154,38 @@ async def test_a_repeated_import_changes_nothing_and_takes_what_is_new(daemon: D
     assert [await outcome(daemon, code) for _ in range(3)] == [200, 200, "used_up"]
 
 
+async def test_a_link_that_stands_in_its_comment_is_kept_nowhere(daemon: Daemon) -> None:
+    code = importing.code()
+    comment = f"Plumber, https://door.example.org/?token={code}"
+    (told,) = await taken(daemon, {code: importing.token(comment=comment)})
+    assert (told["outcome"], told["notes"]) == (
+        "changed",
+        ["its comment had the link's own code, which is left out"],
+    )
+    assert told["comment"] == "Plumber, https://door.example.org/?token=…"
+    assert await outcome(daemon, code) == 200
+    await daemon.announced()
+    assert importing.holds(daemon.folder, [code]) == []
+
+
+async def test_a_deleted_action_is_imported_anew_and_never_mistaken_for_another(
+    daemon: Daemon, fake_home: FakeHomeAssistant
+) -> None:
+    first, second = importing.code(), importing.code()
+    await taken(daemon, {first: importing.token()})
+    assert (await daemon.admin("DELETE", "/actions/open-door?force=true")).status == 204
+    await daemon.action("open-door", yaml="action: light.turn_on\n")  # the owner's, unrelated
+    known, new = await taken(daemon, {first: importing.token(), second: importing.token()})
+    assert (known["outcome"], new["outcome"]) == ("known", "taken")
+    token = (await daemon.admin("GET", f"/tokens/{new['id']}")).json
+    assert token["action"] == "open-door-2"
+    action = (await daemon.admin("GET", "/actions/open-door-2")).json
+    assert action["yaml"] == "action: lock.unlock\ntarget:\n  entity_id: lock.front_door\n"
+    assert await outcome(daemon, first) == "revoked"
+    assert await outcome(daemon, second) == 200
+    assert len(fake_home.calls) == 1
+
+
 async def test_two_imports_at_once_take_each_link_once(daemon: Daemon) -> None:
     tokens = importing.large(500)
     answers = await asyncio.gather(*(take(daemon, tokens, "?brief=true") for _ in range(3)))

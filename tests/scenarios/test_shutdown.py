@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,32 @@ async def test_a_second_signal_ends_it_at_once_and_in_order(
     answer = await waiting
     assert (answer.status, answer.json["response"]["state"]) == (202, "running")
     assert "Traceback" not in otsd.log
+
+
+async def test_what_waits_for_the_disk_at_a_second_signal_is_not_asked_and_costs_nothing(
+    otsd: Daemon, fake_home: FakeHomeAssistant
+) -> None:
+    token = await otsd.mint()
+    with closing(sqlite3.connect(otsd.directory / "otsd.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")  # the daemon's writer waits for it
+        waiting = asyncio.create_task(otsd.submit(token["code"], "the-attempt"))
+        await otsd.until_status(lambda status: status["counts"]["running_submissions"] == 1)
+        await signalled(otsd, signal.SIGINT)
+        assert otsd.process is not None
+        otsd.process.send_signal(signal.SIGINT)
+        assert (await otsd.get("/healthz")).status == 200
+        another.execute("ROLLBACK")
+    answer = await waiting
+    assert (answer.status, answer.json["code"]) == (503, "home_unavailable")
+    assert await ended(otsd) == 0
+    assert fake_home.calls == []
+    assert "Traceback" not in otsd.log
+
+    await otsd.start()
+    await otsd.connected()
+    assert (await otsd.admin("GET", f"/tokens/{token['id']}")).json["uses_left"] == 1
+    assert (await otsd.submit(token["code"], "another-one")).status == 200
+    assert len(fake_home.calls) == 1
 
 
 async def test_streams_end_with_the_signal_and_do_not_begin_again(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from otsd.core.imports import ImportReport
+from otsd.server.api import AdminApi
 from otsd.server.shapes import Import, ImportOffer
 from tests import importing
 from tests.daemon import Daemon
@@ -97,6 +104,32 @@ async def test_no_code_of_it_is_told_or_kept(found: Any) -> None:
 async def test_who_is_no_add_on_looks_nowhere(daemon: Daemon) -> None:
     answer = await daemon.admin("GET", "/imports/one-time-service")
     assert (answer.status, answer.json["code"]) == (404, "no_import")
+
+
+class _Taking:
+    """Takes imports slowly, and counts how many at a time."""
+
+    at_once = most = taken = 0
+
+    async def take(self, *_: object, **__: object) -> ImportReport:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        assert not gc.isenabled()
+        await asyncio.sleep(0.1)
+        self.at_once -= 1
+        self.taken += 1
+        return ImportReport(dry_run=False, counts=Counter(), actions=[], tokens=[])
+
+
+async def test_one_file_is_imported_after_the_other() -> None:
+    taking = _Taking()
+    parts = cast("Any", SimpleNamespace(imports=taking))
+    async with TestClient(TestServer(AdminApi(parts).application())) as client:
+        content = importing.file({importing.code(): importing.token()})
+        asked = [client.post("/api/v1/imports", data=content) for _ in range(4)]
+        assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 4
+    assert (taking.taken, taking.most) == (4, 1)
+    assert gc.isenabled()
 
 
 async def test_nothing_of_an_odd_file_surprises_the_daemon(daemon: Daemon) -> None:

@@ -108,6 +108,14 @@ async def test_it_is_in_the_form_that_is_asked_for(estate: Estate, reader: Any) 
     assert {name.removesuffix("_info") for name in families} == named
 
 
+async def test_a_version_that_is_none_is_answered_as_text(estate: Estate, reader: Any) -> None:
+    for version in ("abc", "1..2", "1.0.0abc"):
+        accept = f"application/openmetrics-text; version={version}"
+        answer = await scraped(estate.daemon, reader, Accept=accept)
+        assert answer.headers["Content-Type"].startswith("text/plain"), version
+        assert value(answer, "otsd_build_info", version=__version__) == 1
+
+
 async def test_it_counts_what_becomes_of_submissions_and_how_long_they_took(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -118,6 +119,16 @@ def _without_the_powers_of_root() -> None:
         ctypes.CDLL(None).prctl(24, power, 0, 0, 0)
 
 
+def _without_locks() -> None:
+    # as on a file system that knows none: flock fails with ENOLCK
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(library.seccomp_init(0x7FFF0000))  # the rest is allowed
+    number = library.seccomp_syscall_resolve_name(b"flock")
+    library.seccomp_rule_add(rules, 0x00050000 | errno.ENOLCK, number, 0)
+    library.seccomp_load(rules)
+
+
 def _without_room() -> None:
     # no file may grow, as on a disk that is full
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -162,6 +173,13 @@ def test_a_directory_that_cannot_be_entered_is_named(used: Path) -> None:
     used.chmod(0o700)
     assert "StartError" in ended.stderr
     assert "cannot be used: Permission denied" in ended.stderr
+
+
+def test_a_file_system_that_cannot_lock_is_named_and_not_another_daemon(used: Path) -> None:
+    ended = start(used, _without_locks)
+    assert "StartError" in ended.stderr
+    assert f"The storage directory {used} cannot be locked: No locks available." in ended.stderr
+    assert "Another otsd" not in ended.stderr
 
 
 def test_a_disk_that_is_full_at_start_is_told_and_costs_nothing(used: Path) -> None:

@@ -93,6 +93,20 @@ async def test_a_name_that_is_taken_gets_a_number_and_is_known_from_then_on(
     ]
 
 
+async def test_another_action_of_a_deleted_ones_name_is_not_it(
+    store: SqliteStore, clock: Clock
+) -> None:
+    await take(store, clock, 1)
+    await store.delete_action("door", force=True, now=clock.now)
+    await store.save_action(making.action("door"), create=True, now=clock.now)
+    for is_new in (True, False):
+        ((action, new),) = (await take(store, clock, 1, 2)).actions
+        assert (action.name, new) == ("door-2", is_new)
+    found = store.find_imported(digest(2))
+    assert found is not None
+    assert found.token.action == "door-2"
+
+
 async def test_a_token_whose_action_is_not_known_is_made_without_one(
     store: SqliteStore, clock: Clock
 ) -> None:
