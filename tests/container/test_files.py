@@ -135,7 +135,7 @@ def test_the_page_names_every_variable_of_compose_and_its_example_is_enough() ->
 
 def test_every_command_of_otsd_that_the_page_gives_in_a_container_is_one() -> None:
     commands = re.findall(
-        r"(?:exec|run --rm)(?: -\S+)* otsd(?: otsd)? (.*)", "".join(blocks(PAGE, "sh"))
+        r"(?:exec(?: -\S+)* otsd|run --rm.*?) otsd (.*)", "".join(blocks(PAGE, "sh"))
     )
     assert commands
     for command in commands:
