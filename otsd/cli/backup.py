@@ -89,6 +89,8 @@ def _in_words(size: int) -> str:
 
 
 def _written(context: Context, path: Path) -> tuple[Manifest, int]:
+    if str(path) == "-":
+        raise NotWritten("A backup is written to a file: say which, as in backup.tar.")
     if os.path.lexists(path):
         raise NotWritten(f"{path} is there already, and nothing is written over it.")
     daemon = context.connected(_DEADLINE)

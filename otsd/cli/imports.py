@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,7 @@ def take(context: Context) -> int:
     """Take over a file, and print what became of its entries."""
     given = context.given
     try:
-        content = Path(given.file).read_bytes()
+        content = sys.stdin.buffer.read() if given.file == "-" else Path(given.file).read_bytes()
     except OSError as error:
         raise CannotRead(f"{given.file} cannot be read: {error.strerror}.") from error
     daemon = context.connected(_DEADLINE)

@@ -292,7 +292,9 @@ def _import(tree: _Tree) -> None:
     parser = tree.command(
         "import", imports.take, "take over the actions and links of the One Time Service add-on"
     )
-    parser.add_argument("file", metavar="FILE", type=_given, help="its db.json")
+    parser.add_argument(
+        "file", metavar="FILE", type=_given, help="its db.json; - is standard input"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would become of it, and change nothing"
     )

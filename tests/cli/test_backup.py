@@ -213,6 +213,12 @@ async def test_the_page_about_backups_does_what_it_says(
 # -- what backup refuses
 
 
+async def test_a_backup_is_no_stream(serving: Daemon) -> None:
+    ran = await call(serving, "backup", "-")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "otsd: A backup is written to a file: say which, as in backup.tar.\n"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
 async def test_nothing_is_written_over(serving: Daemon, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "backup.tar"

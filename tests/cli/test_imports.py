@@ -130,6 +130,12 @@ async def test_a_file_that_is_none_changes_nothing(
     assert (counts["actions"], counts["tokens"]) == (0, 0)
 
 
+async def test_a_file_can_come_through_a_pipe(daemon: Daemon) -> None:
+    text = '{"service_calls": {"Ring": {"service": "script.ring"}}, "tokens": {}}'
+    ran = await call(daemon, "import", "-", stdin=text)
+    assert (ran.returncode, ran.stdout) == (0, "action Ring: taken as ring\n1 taken.\n"), ran.stderr
+
+
 async def test_a_file_that_is_not_there_is_said_so(daemon: Daemon) -> None:
     for path in (str(daemon.folder / "nothing.json"), str(daemon.folder)):
         done = await call(daemon, "import", path)

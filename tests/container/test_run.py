@@ -101,6 +101,7 @@ async def broker(build: Build, folder: Path, port: int) -> AsyncIterator[None]:
         content = whole["configs"][each["source"]]["content"]
         file = folder / each["source"]
         file.write_text(content.replace("listener 1883", f"listener {port} 127.0.0.1"))
+        file.chmod(0o444)  # as Docker puts it there
         binds[each["target"]] = file
     with (folder / "mosquitto.log").open("wb") as log:
         process = subprocess.Popen(
