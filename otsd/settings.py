@@ -525,7 +525,7 @@ class _Source:
             line = error.object[: error.start].count(b"\n") + 1
             problem = f"is not UTF-8 (at line {line})"
         except (ValueError, RecursionError) as error:  # both parsers name the line, never a value
-            problem = f"cannot be understood: {error}"
+            problem = f"cannot be understood: {_plainly(error)}"
         else:
             problem = "" if isinstance(tree, dict) else "must be an object of sections"
         source = cls(str(path), dict(_flat(tree)) if isinstance(tree, dict) else {}, path.parent)
@@ -564,6 +564,24 @@ class _Source:
                 if key in self.values:
                     del self.values[key]
                     self.fault(key, _in_our_words(detail))
+
+
+_IN_OUR_WORDS = (
+    (
+        r"Cannot declare \('([\w-]+)',\) twice \(at line (\d+),.*",
+        r"the section [\1] stands twice; put the settings that follow line \2 into the first one",
+    ),
+    (r"Cannot overwrite a value", "a setting stands twice; leave one of the two out"),
+    (r"Invalid value", "a value is missing or wrong; text stands in quotes"),
+)
+
+
+def _plainly(error: Exception) -> str:
+    """Say in our words what people do wrong most often, as the TOML parser tells it."""
+    for pattern, words in _IN_OUR_WORDS:
+        if re.match(pattern, str(error)):
+            return re.sub(pattern, words, str(error))
+    return str(error)
 
 
 _EMPTY = (None, "")
@@ -648,11 +666,21 @@ def _is_every_address(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_unspecified
 
 
+def _is_one_door(public: Public, admin: Admin) -> bool:
+    """Whether the two would listen on the same port of the same address."""
+    hosts = {public.host, admin.host}
+    same_host = len(hosts) == 1 or any(map(_is_every_address, hosts))
+    return same_host and public.port == admin.port != 0
+
+
 def _contradictions(settings: Settings) -> Iterator[tuple[set[str], str]]:
     """Find what is right by itself and wrong together: any of the keys, and the problem."""
     if _is_every_address(settings.admin.host) and not settings.supervised:
         problem = "would open the admin page to every network, which is for the add-on alone"
         yield {"admin.host"}, f"{problem}; name one address of this machine"
+    if _is_one_door(settings.public, settings.admin):
+        keys = {"public.port", "admin.port"}
+        yield keys, "must not be what the other is, public.port or admin.port"
     if settings.mqtt.base_topic == settings.mqtt.discovery_prefix:
         keys = {"mqtt.base_topic", "mqtt.discovery_prefix"}
         yield keys, "must not be what the other is, mqtt.base_topic or mqtt.discovery_prefix"

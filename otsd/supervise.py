@@ -98,7 +98,7 @@ class Keeper:
         self._status = ConnectionStatus(state, now(), off)
         self._session: asyncio.Task[NoReturn] | None = None
         self._restarting = False
-        self._reported = False
+        self._told: set[ConnectionState] = set()  # since it was connected
 
     @property
     def status(self) -> ConnectionStatus:
@@ -128,11 +128,11 @@ class Keeper:
 
     def connected(self, version: str | None = None, error: str | None = None) -> None:
         """Note that the connection is usable; ``error`` is what limits it, if anything does."""
-        if self._reported:
+        if self._told & {ConnectionState.CONNECTING, ConnectionState.REFUSED}:
             _log.warning("%s is back", self._name)
         else:
             _log.info("connected to %s%s", self._name, f", version {version}" if version else "")
-        self._reported = False
+        self._told.clear()
         self._delays = delays()
         self._refusals = 0
         self._status = ConnectionStatus(ConnectionState.CONNECTED, self._now(), error, version)
@@ -166,7 +166,7 @@ class Keeper:
                 pause = max(next(self._delays) - (loop.time() - begun), 0.05)
             except CredentialRefused as refused:
                 self._refusals += 1
-                self._reported = False
+                self._told.discard(ConnectionState.REFUSED)
                 self._note(ConnectionState.REFUSED, str(refused))
                 first, further = self._refusal_pauses
                 pause = (first if self._refusals == 1 else further).total_seconds()
@@ -197,20 +197,16 @@ class Keeper:
         raise AssertionError("a session never returns")
 
     def _note(self, state: ConnectionState, error: str) -> None:
-        before = self._status.state
         was_connected = self.is_connected
-        since = self._now() if state is not before else self._status.since
+        since = self._now() if state is not self._status.state else self._status.since
         self._status = ConnectionStatus(state, since, error, self._status.version)
         self._changed()
+        if state in self._told:
+            return
+        self._told.add(state)
         if state is ConnectionState.OFF:
-            self._reported = False
-            if before is not ConnectionState.OFF:
-                _log.info("%s: %s", self._name, error)
-            return
-        if self._reported:
-            return
-        self._reported = True
-        if state is ConnectionState.REFUSED:
+            _log.info("%s: %s", self._name, error)
+        elif state is ConnectionState.REFUSED:
             _log.error("%s refuses otsd: %s", self._name, error)
         elif was_connected:
             _log.warning("%s is lost: %s; trying again", self._name, error)

@@ -9,10 +9,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.real.home_assistant import HomeAssistant
+
+# so that its assertions say what was seen, as those of a test do
+pytest.register_assert_rewrite("tests.walk")
+
+# a busy machine is no fault of the code
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class Clock:

@@ -33,7 +33,7 @@ def _build(target: str, source: Path, into: Path) -> Path:
 
 
 def _page(wheel: Path) -> dict[str, bytes]:
-    """Return the files of the owner's page that are in a wheel."""
+    """Return the files of the admin page that are in a wheel."""
     folder = "otsd/server/admin_pages/"
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith(folder)]

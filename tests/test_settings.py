@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -44,7 +43,6 @@ ROOT = Path(__file__).parent.parent
 NOWHERE = Path("/nowhere")
 SUPERVISED = {"SUPERVISOR_TOKEN": "supervisors-own"}
 SECRET = "eyJhbGciOiJI.never-to-be-seen"
-patiently = hypothesis(deadline=None)  # a busy machine is no fault of the code
 KEYS = [setting.key for setting in schema()]
 
 
@@ -211,7 +209,15 @@ def test_a_named_file_that_is_missing_is_a_fault(machine: Machine) -> None:
     [
         (b"[public]\nport = \n", r"cannot be understood: .*line 2"),
         (b"[public]\ntitle = '\xff'\n", r"is not UTF-8 \(at line 2\)"),
-        (b"[public]\nport = 1\nport = 2\n", r"cannot be understood: .*line 3"),
+        (
+            b"[public]\nport = 1\nport = 2\n",
+            r"cannot be understood: a setting stands twice.*line 3",
+        ),
+        (
+            b"[public]\nport = 1\n[log]\n[public]\nport = 2\n",
+            r"cannot be understood: the section \[public\] stands twice.*line 4",
+        ),
+        (b"[public]\n\ntitle = Mine\n", r"cannot be understood: .*text stands in quotes.*line 3"),
         (b"x = " + b"[" * 100_000, r"cannot be understood: "),
     ],
 )
@@ -672,7 +678,6 @@ def test_what_is_no_plain_url_is_a_fault(machine: Machine, text: str) -> None:
         assert machine.fault(overrides={key: text}).key == key
 
 
-@patiently
 @given(st.integers())
 def test_a_port_is_a_whole_number_up_to_65535(number: int) -> None:
     """Any other number is refused, however large."""
@@ -683,7 +688,6 @@ def test_a_port_is_a_whole_number_up_to_65535(number: int) -> None:
             given_by_command_line("public.port", str(number))
 
 
-@patiently
 @given(st.integers(min_value=1, max_value=36_500 * 86_400))
 def test_every_duration_that_can_be_written_is_read(seconds: int) -> None:
     """From a second to a hundred years."""
@@ -692,7 +696,6 @@ def test_every_duration_that_can_be_written_is_read(seconds: int) -> None:
     assert given_by_command_line("history.keep", format_duration(length)).history.keep == length
 
 
-@patiently
 @given(st.lists(st.ip_addresses(), min_size=1))
 def test_every_address_can_be_a_trusted_proxy(addresses: list[Any]) -> None:
     """A list in text is read as the networks of one address each."""
@@ -702,7 +705,6 @@ def test_every_address_can_be_a_trusted_proxy(addresses: list[Any]) -> None:
     assert proxies == tuple(map(ip_network, addresses))
 
 
-@patiently
 @given(st.sampled_from(KEYS), st.text())
 def test_no_text_does_more_than_be_refused_unseen(key: str, text: str) -> None:
     """Whatever is given for a key, the answer is settings or one fault that does not repeat it."""
@@ -723,7 +725,6 @@ JSON = st.recursive(
 )
 
 
-@patiently
 @given(section=st.sampled_from(sorted({key.split(".")[0] for key in KEYS})), data=st.data())
 def test_no_options_do_more_than_be_refused(
     tmp_path_factory: pytest.TempPathFactory, section: str, data: st.DataObject
@@ -799,6 +800,25 @@ def test_own_topics_and_discovery_are_apart(machine: Machine) -> None:
 
     assert (fault.key, fault.found) == ("mqtt.base_topic", "environment")
     assert machine.fault('mqtt.discovery_prefix = "otsd"').key == "mqtt.discovery_prefix"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_visitors_and_the_owner_are_not_served_on_the_same_port(
+    machine: Machine, host: str
+) -> None:
+    """Else the second could not begin to listen, when the first has begun already."""
+    ports = {"OTSD_PUBLIC__HOST": host, "OTSD_ADMIN__PORT": "1337"}
+
+    assert machine.fault(environ=ports).key == "admin.port"
+    assert machine.fault(environ=ports).problem.startswith("must not be what the other is")
+    assert (
+        machine.load(
+            environ=ports | {"OTSD_ADMIN__HOST": "127.0.0.2"} | {"OTSD_PUBLIC__HOST": "127.0.0.1"}
+        ).admin.port
+        == 1337
+    )
+    free = machine.load(environ=ports | {"OTSD_PUBLIC__PORT": "0", "OTSD_ADMIN__PORT": "0"})
+    assert (free.public.port, free.admin.port) == (0, 0)
 
 
 def test_the_supervisor_is_known_by_its_token(machine: Machine) -> None:

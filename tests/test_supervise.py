@@ -130,6 +130,31 @@ async def test_what_is_not_there_yet_is_off_and_no_fault_and_is_looked_for_again
     ]
 
 
+async def test_what_is_absent_and_out_of_reach_by_turns_is_told_once_each_until_it_is_there(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="otsd")
+    sessions = Sessions(keeper)
+    absent, lost = Absent("install one"), Lost("it does not answer")
+    sessions.ends = (absent, lost, absent, sessions.connected, absent, sessions.connected)
+
+    async def test() -> None:
+        await until(lambda: keeper.is_connected)
+        sessions.lose.set()
+        await until(lambda: not keeper.is_connected)
+        await until(lambda: keeper.is_connected)
+
+    await _run(keeper, sessions, test)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "The other side: install one"),
+        ("WARNING", "The other side cannot be reached: it does not answer; trying again"),
+        ("WARNING", "The other side is back"),
+        ("WARNING", "The other side is lost: gone; trying again"),
+        ("INFO", "The other side: install one"),
+        ("WARNING", "The other side is back"),
+    ]
+
+
 async def test_the_first_try_after_a_loss_comes_at_once(keeper: Keeper) -> None:
     sessions = Sessions(keeper)
     sessions.ends = (Lost("1"), Lost("2"), Lost("3"), sessions.connected)

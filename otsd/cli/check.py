@@ -37,6 +37,9 @@ _STORAGE: Final = "storage"
 _HOME: Final = "Home Assistant"
 _BROKER: Final = "broker"
 
+_BY_LOGIN: Final = "otsd was connected on the admin page; otsd run tries that"
+_STORAGE_FIRST: Final = "the storage comes first"
+
 
 class Verdict(StrEnum):
     """What became of a part."""
@@ -63,6 +66,9 @@ class Finding:
         return "\n".join([f"{head}{first}", *(f"{indent}{line}" for line in rest)])
 
 
+_USABLE: Final = Finding(_CONFIGURATION, Verdict.OK, "every setting can be used")
+
+
 def check(context: Context) -> int:
     """Print a line for each part; 1 if one fails."""
     findings = []
@@ -87,7 +93,6 @@ def _findings(context: Context) -> Iterator[Finding]:
         for part in (_STORAGE, _HOME, _BROKER):
             yield Finding(part, Verdict.UNTRIED, "the configuration comes first")
         return
-    yield Finding(_CONFIGURATION, Verdict.OK, "every setting can be used")
     yield from _parts(context, settings)
 
 
@@ -99,14 +104,18 @@ def _parts(context: Context, settings: Settings) -> Iterator[Finding]:
     try:
         status = _settled(daemon)
     except NoDaemon:
-        yield _storage(directory)
-        yield asyncio.run(_home(settings))
+        yield asyncio.run(_listeners(settings))
+        storage, is_connected = _storage(directory)
+        yield storage
+        yield asyncio.run(_home(settings, is_connected=is_connected))
         yield asyncio.run(_broker(settings))
     except (NoReply, Problem) as error:
+        yield _USABLE
         yield Finding(_STORAGE, Verdict.FAILED, str(error))
         for part in (_HOME, _BROKER):
             yield Finding(part, Verdict.UNTRIED, "the daemon comes first")
     else:
+        yield _USABLE
         yield Finding(_STORAGE, Verdict.OK, f"{directory}, used by the running daemon")
         yield _connection(_HOME, status["home_assistant"], "version {}")
         yield _connection(_BROKER, status["mqtt"], "MQTT {}")
@@ -126,24 +135,45 @@ def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
 # -- without a daemon ------------------------------------------------------------------------
 
 
-def _storage(directory: Path) -> Finding:
-    from otsd.store import database  # noqa: PLC0415 - only without a daemon
+async def _listeners(settings: Settings) -> Finding:
+    """Try the addresses that the daemon will listen on."""
+    from otsd.server.listener import ListenAddress, try_to_listen  # noqa: PLC0415
 
+    faults = []
+    for section, host, port in (
+        ("public", settings.public.host, settings.public.port),
+        ("admin", settings.admin.host, settings.admin.port),
+    ):
+        try:
+            await try_to_listen(ListenAddress(section, host, port))
+        except StartError as error:
+            faults.append(str(error))
+    return Finding(_CONFIGURATION, Verdict.FAILED, "\n".join(faults)) if faults else _USABLE
+
+
+def _storage(directory: Path) -> tuple[Finding, bool | None]:
+    """Look at the storage, and whether otsd was connected by a login; ``None`` is not known."""
+    from otsd.home.credential import GRANT  # noqa: PLC0415 - only without a daemon
+    from otsd.store import database  # noqa: PLC0415
+
+    is_connected = None
     try:
         if (words := _yet_to_be(directory)) is not None:
-            return _to_be_made(directory, words)
+            is_restored = (directory / database.RESTORED).exists()
+            return _to_be_made(directory, words), None if is_restored else False
         with database.held(directory):
             steps = database.schemas()
             version, newest = database.look(directory, steps), steps[-1].version
+            is_connected = version > 0 and database.holds(directory, GRANT)
+        words = str(directory)
         if version < newest:
-            words = f"{directory}, of an older otsd; it is upgraded at the start, and a copy kept"
-            return Finding(_STORAGE, Verdict.OK, words)
-        return Finding(_STORAGE, Verdict.OK, str(directory))
+            words += ", of an older otsd; it is upgraded at the start, and a copy kept"
+        return Finding(_STORAGE, Verdict.OK, words), is_connected
     except OSError as error:
         words = f"The storage directory {directory} cannot be used: {error.strerror}."
-        return Finding(_STORAGE, Verdict.FAILED, words)
     except StartError as error:
-        return Finding(_STORAGE, Verdict.FAILED, str(error))
+        words = str(error)
+    return Finding(_STORAGE, Verdict.FAILED, words), is_connected
 
 
 def _yet_to_be(directory: Path) -> str | None:
@@ -169,7 +199,10 @@ def _to_be_made(directory: Path, words: str) -> Finding:
     return Finding(_STORAGE, Verdict.FAILED, words)
 
 
-async def _home(settings: Settings) -> Finding:
+async def _home(settings: Settings, *, is_connected: bool | None) -> Finding:
+    by_login = settings.home_assistant.token is None and not settings.supervised
+    if by_login and is_connected is not False:
+        return Finding(_HOME, Verdict.UNTRIED, _BY_LOGIN if is_connected else _STORAGE_FIRST)
     from otsd.home.home import HomeAssistant  # noqa: PLC0415
     from otsd.parts import address  # noqa: PLC0415 - only without a daemon
     from otsd.payloads import connection_json  # noqa: PLC0415

@@ -86,7 +86,7 @@ def _show(it: Demo, *, lan: bool) -> None:
     command = [*_myself(), "token", "create", "open-door", "--comment", "Postman", "--qr"]
     say(f"""
   Home Assistant      {it.home_url}
-  The owner's page    {it.admin_url}
+  The admin page      {it.admin_url}
   User, password      {it.username}, {it.password}
 
 What to do next:
@@ -96,7 +96,7 @@ What to do next:
   3. Open the link again: it has been used.
   4. Make another link, in another terminal:
      {shlex.join([*command, "--config", str(it.configuration)])}
-  5. Open the owner's page{here} and log in with the same user: every link is there.
+  5. Open the admin page{here} and log in with the same user: every link is there.
 
 Ctrl-C ends everything.
 """)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otsd.cli.output import Progress, say, say_json, visible
+from otsd.cli.output import Progress, explain, flush, say, say_json, visible
 from otsd.core.errors import OtsdError
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ _WORDS: Final = {
     "known": "here already",
     "refused": "refused",
 }
+
+
+_WEAK: Final = (
+    "The codes of these links come from a generator that can be guessed: otsd token list marks\n"
+    "them as weak. Give those that live long a new link: otsd token rotate ID."
+)
 
 
 class CannotRead(OtsdError):
@@ -49,7 +55,17 @@ def take(context: Context) -> int:
     for token in report["tokens"]:
         say(f"token {_called(token)}: {_became(token, token['id'])}")
     say(_summary(report))
+    if _has_new_links(report):
+        flush()
+        explain(_WEAK)
     return 0
+
+
+def _has_new_links(report: Mapping[str, Any]) -> bool:
+    """Whether tokens were taken; the report counts actions and tokens together."""
+    new = ("taken", "changed")
+    actions = sum(action["outcome"] in new for action in report["actions"])
+    return not report["dry_run"] and sum(report["counts"][each] for each in new) > actions
 
 
 def _became(entry: Mapping[str, Any], name: str | None) -> str:

@@ -8,9 +8,11 @@ parser overwrite what was written before its name. `unset` holds them instead.
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from otsd import __version__
 from otsd.cli import actions, backup, check, demo, imports, keys, run, status, submissions, tokens
@@ -18,7 +20,7 @@ from otsd.core.access import Scope
 from otsd.core.tokens import SubmissionState, TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from enum import StrEnum
 
     from otsd.cli.context import Context
@@ -37,7 +39,7 @@ def unset() -> argparse.Namespace:
 
 def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
     """Build the whole tree; ``settings`` are the options of every command that reads them."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="otsd",
         description="Links that run one Home Assistant action, at most as often as you say.",
         epilog="otsd COMMAND --help says more.",
@@ -58,21 +60,71 @@ def build(settings: Sequence[Setting] = ()) -> argparse.ArgumentParser:
     return top
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses what it does not know by itself, and says what was probably meant."""
+
+    def parse_known_args(  # type: ignore[override]
+        self,
+        args: Sequence[str],
+        namespace: Any = None,  # noqa: ANN401 - as argparse has it
+    ) -> tuple[Any, list[str]]:
+        """Parse; argparse lets the outermost parser refuse, which knows no command's options."""
+        first = "".join(args[:1]).partition("=")[0]
+        is_strange = first.startswith("-") and first not in self._option_string_actions
+        if is_strange and self.get_default("do") is None:
+            self.error(f"{first} stands after the command: {self.prog} COMMAND {first}")
+        given, strange = super().parse_known_args(args, namespace)
+        if strange:
+            options = [word.partition("=")[0] for word in strange if word.startswith("-")]
+            hint = _did_you_mean(options[0], self._option_string_actions) if options else ""
+            self.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
+        return given, strange
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += _did_you_mean(str(value), action.choices or ())
+            raise
+
+    def error(self, message: str) -> NoReturn:
+        """End with what is wrong, and where there is more to read."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help says more.\n")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask for what is spelt alike, or for the settings whose key is the word without a section."""
+    plain = {_plain(each): each for each in known}
+    meant = _plain(word)
+    near = [each for each in plain.values() if _plain(each.rpartition(".")[2]) == meant]
+    if meant in plain or not near:
+        near = [plain[each] for each in difflib.get_close_matches(meant, plain, n=1)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-_.]", "", word.lower())
+
+
 class _Tree:
     """A parser whose first word is a command."""
 
     def __init__(
         self,
-        parser: argparse.ArgumentParser,
-        shown: argparse.ArgumentParser,
-        hidden: argparse.ArgumentParser,
+        parser: _Parser,
+        shown: _Parser,
+        hidden: _Parser,
         *,
         required: bool = True,
     ) -> None:
         self._shown = shown
         self._hidden = hidden
         self._commands = parser.add_subparsers(
-            title="commands", metavar="COMMAND", required=required, dest="_command"
+            title="commands",
+            metavar="COMMAND" if required else "[COMMAND]",
+            required=required,
+            dest="_command",
         )
 
     def command(
@@ -83,7 +135,7 @@ class _Tree:
         *,
         json: bool = True,
         show_settings: bool = False,
-    ) -> argparse.ArgumentParser:
+    ) -> _Parser:
         """Add a command."""
         parser = self._add(name, purpose, show_settings=show_settings)
         if show_settings:  # as many as there are, they would hide the rest
@@ -100,12 +152,12 @@ class _Tree:
         _add_json(parser, shown=False)
         return _Tree(parser, self._shown, self._hidden)
 
-    def within(self, parser: argparse.ArgumentParser) -> _Tree:
+    def within(self, parser: _Parser) -> _Tree:
         """Let commands follow a command that does something by itself too."""
         return _Tree(parser, self._shown, self._hidden, required=False)
 
-    def _add(self, name: str, purpose: str, *, show_settings: bool) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = self._commands.add_parser(
+    def _add(self, name: str, purpose: str, *, show_settings: bool) -> _Parser:
+        return self._commands.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
@@ -113,12 +165,11 @@ class _Tree:
             epilog=None if show_settings else _SETTINGS_TOO,
             allow_abbrev=False,
         )
-        return parser
 
 
-def _configuration(settings: Sequence[Setting], *, shown: bool) -> argparse.ArgumentParser:
+def _configuration(settings: Sequence[Setting], *, shown: bool) -> _Parser:
     """Make the options that say what the configuration is, secrets by a file alone."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False)
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -185,7 +236,7 @@ def _demo(tree: _Tree) -> None:
         "a real Home Assistant, a real broker and otsd, with a door to open",
         json=False,
     )
-    parser.epilog = "It has a configuration of its own, and takes no settings."
+    parser.epilog = "It has a configuration of its own: it takes no --config and no settings."
     parser.add_argument(
         "--lan",
         action="store_true",

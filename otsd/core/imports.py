@@ -1,8 +1,8 @@
 """Taking over what another program kept: actions, and tokens whose links go on working.
 
-``otsd.imports`` reads the file. Here is what becomes of each entry: taken as it is, taken with a
-change, known from an import before (and left as it is now), or refused. All of it is taken in one
-transaction, or nothing.
+``otsd.one_time_service`` reads the file. Here is what becomes of each entry: taken as it is, taken
+with a change, known from an import before (and left as it is now), or refused. All of it is taken
+in one transaction, or nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 
 CREATED_BY: Final = "import"
 _DRAWN_TOGETHER: Final = 4096
-_NAME_LENGTH: Final = 60  # leaves room for a number
+_NAME_LENGTH: Final = 56  # leaves room for a number, of as many as a file can hold
 _ACTION_REFUSED: Final = "its action is refused"
 _DELETED_SINCE: Final = "it was deleted here since"
 _ORPHAN: Final = "its action is not in the file, so it is revoked"
-_MOST_TOLD: Final = 500
 
 
-class Fate(StrEnum):
+class ImportOutcome(StrEnum):
     """What becomes of an entry."""
 
     TAKEN = "taken"
@@ -99,7 +98,7 @@ class ImportedAction:
 
     source: str
     action: Action | None
-    fate: Fate
+    outcome: ImportOutcome
     notes: tuple[str, ...]
 
 
@@ -112,7 +111,7 @@ class ImportedToken:
 
     number: int
     token: Token | None
-    fate: Fate
+    outcome: ImportOutcome
     notes: tuple[str, ...]
 
 
@@ -124,7 +123,7 @@ class ImportReport:
     """
 
     dry_run: bool
-    counts: Mapping[Fate, int]
+    counts: Mapping[ImportOutcome, int]
     actions: Sequence[ImportedAction]
     tokens: Sequence[ImportedToken]
 
@@ -200,15 +199,15 @@ class Imports:
         of_action = dict(zip(actions, taken.actions, strict=True))
         told_actions = [_told_action(each, of_action.get(each.source)) for each in file.actions]
         place_of = {each.number: place for place, each in enumerate(wanted)}
-        counts = Counter(each.fate for each in told_actions)
+        counts = Counter(each.outcome for each in told_actions)
         told_tokens = []
         for found in file.tokens:
             place = place_of.get(found.number)
-            fate, notes = _fate(found, place, taken, actions.keys())
-            counts[fate] += 1
+            outcome, notes = _outcome(found, place, taken, actions.keys())
+            counts[outcome] += 1
             if notes or not brief:
                 token = None if place is None else taken.tokens[place]
-                told_tokens.append(ImportedToken(found.number, token, fate, notes))
+                told_tokens.append(ImportedToken(found.number, token, outcome, notes))
         return ImportReport(dry_run, counts, told_actions, told_tokens)
 
     async def _look(self, taken: Taken) -> None:
@@ -222,16 +221,8 @@ class Imports:
         for action, is_new in taken.actions:
             if is_new:
                 self._changes.tell(Subject.ACTION, action.name)
-        new = [
-            token
-            for place, token in enumerate(taken.tokens)
-            if token is not None and place not in taken.known
-        ]
-        if len(new) > _MOST_TOLD:
+        if len(taken.known) < len(taken.tokens):  # there may be a hundred thousand
             self._changes.tell(Subject.MANY, CREATED_BY)
-            return
-        for token in new:
-            self._changes.tell(Subject.TOKEN, token.id)
 
 
 def name_of(source: str) -> str:
@@ -242,25 +233,25 @@ def name_of(source: str) -> str:
 
 def _told_action(found: FoundAction, done: tuple[Action, bool] | None) -> ImportedAction:
     if done is None:
-        return ImportedAction(found.source, None, Fate.REFUSED, found.notes)
+        return ImportedAction(found.source, None, ImportOutcome.REFUSED, found.notes)
     action, is_new = done
     if not is_new:
-        return ImportedAction(found.source, action, Fate.KNOWN, ())
-    fate = Fate.CHANGED if found.notes else Fate.TAKEN
-    return ImportedAction(found.source, action, fate, found.notes)
+        return ImportedAction(found.source, action, ImportOutcome.KNOWN, ())
+    outcome = ImportOutcome.CHANGED if found.notes else ImportOutcome.TAKEN
+    return ImportedAction(found.source, action, outcome, found.notes)
 
 
-def _fate(
+def _outcome(
     found: FoundToken | RefusedToken, place: int | None, taken: Taken, actions: AbstractSet[str]
-) -> tuple[Fate, tuple[str, ...]]:
+) -> tuple[ImportOutcome, tuple[str, ...]]:
     if isinstance(found, RefusedToken):
-        return Fate.REFUSED, found.notes
+        return ImportOutcome.REFUSED, found.notes
     if place is None:
-        return Fate.REFUSED, (_ACTION_REFUSED,)
+        return ImportOutcome.REFUSED, (_ACTION_REFUSED,)
     if place in taken.known:
-        return Fate.KNOWN, () if taken.tokens[place] else (_DELETED_SINCE,)
+        return ImportOutcome.KNOWN, () if taken.tokens[place] else (_DELETED_SINCE,)
     notes = found.notes if found.source in actions else (*found.notes, _ORPHAN)
-    return Fate.CHANGED if notes else Fate.TAKEN, notes
+    return ImportOutcome.CHANGED if notes else ImportOutcome.TAKEN, notes
 
 
 def _token(found: FoundToken, action: str | None, now: datetime, random: Randomness) -> Token:

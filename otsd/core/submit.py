@@ -330,8 +330,10 @@ class Submissions:
         if self._given_up or task is None:
             return _NEVER_ASKED
         self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-        return await self._run(claim, action)
+        try:
+            return await self._run(claim, action)
+        finally:
+            self._asking.discard(task)  # settling is not cut short
 
     async def _run(self, claim: Claim, action: Action) -> Outcome:
         """Ask Home Assistant and judge its answer by what can have happened."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from otsd.home.accounts import Accounts
     from otsd.home.home import HomeAssistant
 
-_NAME: Final = "home_assistant.grant"
+GRANT: Final = "home_assistant.grant"
+"""Under which name the store keeps what was granted; nothing, or empty, when nothing is."""
 _ENDED: Final = (
     "Home Assistant does not accept the access any more that was granted to otsd: it was ended "
     "there, its user is gone, or admin.base_url is another now. Connect again on the admin page, "
@@ -64,7 +65,7 @@ class OwnCredential:
     async def grant(self, refresh: str) -> None:
         """Connect by this refresh token from now on; the one before is given up."""
         before = self._granted()
-        await self._store.remember(_NAME, self._box.encrypt(refresh.encode()).decode())
+        await self._store.remember(GRANT, self._box.encrypt(refresh.encode()).decode())
         self._use(refresh)
         await self._revoke(before)
 
@@ -73,12 +74,12 @@ class OwnCredential:
         if self._configured is not None or not (before := self._granted()):
             msg = "otsd is not connected by a login, so there is nothing to give up."
             raise Conflict("not_granted", msg)
-        await self._store.remember(_NAME, "")
+        await self._store.remember(GRANT, "")
         self._home.use(None)
         await self._revoke(before)
 
     def _granted(self) -> str | None:
-        sealed = self._store.recall(_NAME)
+        sealed = self._store.recall(GRANT)
         with suppress(InvalidToken):  # of another key: it has to be granted anew
             if sealed:
                 return self._box.decrypt(sealed.encode()).decode()

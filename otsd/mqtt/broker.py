@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 Find: TypeAlias = "Callable[[], Awaitable[Address]]"
 """Returns where the broker is; raises `Absent` when there is none, `Lost` when nobody can say."""
+Page: TypeAlias = "Callable[[], Awaitable[str | None]]"
+"""Returns the address of the admin page, or None while nobody can say."""
 
 
 def always(address: Address) -> Find:
@@ -69,13 +71,16 @@ class Broker:
         commands: Commands | None,
         now: Clock,
         changed: Callable[[], None] = lambda: None,
+        page: Page | None = None,
         pace: Pace | None = None,
     ) -> None:
         """Take the parts; without ``commands`` none are subscribed to.
 
         The broker is looked for before each attempt to connect, and what is found then is used.
+        ``page`` is asked until it says where the admin page is; nothing waits for that.
         """
         self._find = find
+        self._page = page
         self._topics = topics
         self._store = store
         self._projection = projection
@@ -109,6 +114,8 @@ class Broker:
         # a command that was begun is done also when the connection is lost
         with self._projection.following():
             async with asyncio.TaskGroup() as obeying:
+                if self._page is not None:
+                    obeying.create_task(self._learn(self._page), name="MQTT: page")
                 await self._keeper.run(lambda: self._session(obeying))
         raise AssertionError("the keeper never returns")
 
@@ -145,6 +152,13 @@ class Broker:
             raise
         except Exception as error:
             raise _unexpected(error) from error
+
+    async def _learn(self, page: Page) -> None:
+        for pause in delays():
+            if (url := await page()) is not None:
+                self._projection.lead_to(url)
+                return
+            await asyncio.sleep(pause)
 
     async def _hope(self, refused: Address) -> None:
         """Begin anew as soon as the broker is another, or the credential, than what was refused."""

@@ -42,7 +42,7 @@ class About:
     """What all devices have in common.
 
     ``commands`` and ``links`` are the settings ``mqtt.commands`` and ``mqtt.publish_links``.
-    ``configuration_url`` is where the owner's page is, if that is known.
+    ``configuration_url`` is where the admin page is, if that is known yet.
     """
 
     topics: Topics

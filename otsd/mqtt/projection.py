@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 from collections import deque
+from dataclasses import replace
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -112,6 +113,11 @@ class Projection:
         """Publish everything once more: Home Assistant has started, or somebody interfered."""
         # what the topics say is as unknown now as what the broker is found to hold
         self._retained = dict.fromkeys(self._retained)
+        self._something.set()
+
+    def lead_to(self, page: str) -> None:
+        """Hear where the admin page is, which the devices lead to from now on."""
+        self._about = replace(self._about, configuration_url=page)
         self._something.set()
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""The owner's site: the dashboard, the way in, and the admin API, on a listener of its own.
+"""The owner's site: the admin page, the way in, and the admin API, on a listener of its own.
 
 Nothing of it is reachable from the public listener: that is another application on another socket.
 Every address in it is relative, because in Home Assistant's sidebar it is below a path that
@@ -112,23 +112,19 @@ class AdminSite:
         headers = {**answer.headers, **_HEADERS, **policy}
         return PublicResponse(status=answer.status, body=answer.body, headers=headers)
 
-    # -- the dashboard -----------------------------------------------------------------------
+    # -- the admin page ----------------------------------------------------------------------
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Show the dashboard to whoever may enter; send others to log in."""
-        try:
-            await self._parts.entrance.admit(request)
-        except LoginRequired:
-            return _sent_to("./login")
-        except OtsdError as error:
-            return self._refused(error, request)
+        """Show the admin page to whoever may enter; send others to log in."""
+        if (answer := await self._turned_away(request)) is not None:
+            return answer
         if not (self._folder / "index.html").is_file():
             text = "Run scripts/setup, which builds it, and start otsd again."
-            return self._message(503, "The dashboard was not built", text)
+            return self._message(503, "The admin page was not built", text)
         return web.FileResponse(self._folder / "index.html")
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
-        """Serve a file of the dashboard; its name changes with its content."""
+        """Serve a file of the admin page; its name changes with its content."""
         await self._parts.entrance.admit(request)
         name = request.match_info["name"]
         if not _ASSET.fullmatch(name) or not (self._folder / "assets" / name).is_file():
@@ -155,12 +151,8 @@ class AdminSite:
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to Home Assistant to let otsd itself in."""
-        try:
-            await self._parts.entrance.admit(request)
-        except LoginRequired:
-            return _sent_to("./login")
-        except OtsdError as error:
-            return self._refused(error, request)
+        if (answer := await self._turned_away(request)) is not None:
+            return answer
         if not self._parts.can_connect():
             text = "Its access token is configured (home_assistant.token), and stays in use."
             return self._message(409, "otsd is connected otherwise", text, ("Back", "./"))
@@ -244,6 +236,16 @@ class AdminSite:
         lifetime = int(logins_of.LIFETIME.total_seconds())
         self._set(response, logins_of.COOKIE, begun.cookie, lifetime)
         return response
+
+    async def _turned_away(self, request: web.Request) -> web.Response | None:
+        """Answer whoever may not enter: he is sent to log in, or told why not."""
+        try:
+            await self._parts.entrance.admit(request)
+        except LoginRequired:
+            return _sent_to("./login")
+        except OtsdError as error:
+            return self._refused(error, request)
+        return None
 
     async def _end(self, request: web.Request) -> None:
         if (holder := await self._parts.entrance.end(request)) is not None:

@@ -8,39 +8,22 @@ the owner's listener, where ``entrance`` says who calls. Each reads, calls one m
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 import re
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import cached_property
-from operator import itemgetter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from aiohttp import web
 
-from otsd import __version__, imports
+from otsd import __version__
 from otsd.core.access import Caller, Forbidden, Scope
-from otsd.core.errors import (
-    Conflict,
-    Fault,
-    HomeError,
-    Invalid,
-    NoImport,
-    NotFound,
-    OtsdError,
-    StorageUnavailable,
-)
-from otsd.core.ports import ConnectionStatus, Request
-from otsd.core.times import isoformat
+from otsd.core.errors import Fault, HomeError, Invalid, NotFound, OtsdError
+from otsd.core.ports import Request
 from otsd.core.tokens import COMMENT_LENGTH, SubmissionState, TokenState
 from otsd.payloads import (
-    LARGEST_BODY,
     REQUEST_ID,
     REQUEST_ID_RULE,
-    SUBMISSION_COLUMNS,
     CreateAction,
     CreateKey,
     EditToken,
@@ -52,13 +35,10 @@ from otsd.payloads import (
     action_json,
     check_name,
     connection_json,
-    csv_lines,
     digest,
     entity_list,
-    import_json,
     key_json,
     list_json,
-    read,
     service_list,
     submission_json,
     token_json,
@@ -67,64 +47,27 @@ from otsd.payloads import (
 from otsd.qr import picture
 from otsd.server import problems
 from otsd.server.entrance import Entrance
+from otsd.server.handling import as_json, body_of, choice, flag, part_of, window
 from otsd.server.listener import log_unexpected
+from otsd.server.transfers import Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from enum import StrEnum
-    from pathlib import Path
 
     from pydantic import BaseModel
 
-    from otsd.core.announce import Announcer
-    from otsd.core.imports import Imports
-    from otsd.core.keys import Keys
-    from otsd.core.manage import Actions, Tokens
-    from otsd.core.ports import Backups, Clock, Household, Store
-    from otsd.core.submit import Submissions
     from otsd.core.tokens import Token
-    from otsd.server.live import Live
+    from otsd.server.handling import Parts
 
-    Kind = TypeVar("Kind", bound=StrEnum)
     Body = TypeVar("Body", bound=BaseModel)
-    Item = TypeVar("Item")
 
 _LARGEST_ACTION: Final = 256 * 1024  # 64 kB of YAML: JSON writes two bytes of it with up to six
-MOST_ITEMS: Final = 500
-_PATIENCE: Final = 15.0  # for whoever downloads, until he takes the next part
-_PATIENCE_WITH_A_DISK: Final = 60.0  # which the next part of a backup is written to
-SOME_ITEMS: Final = 100
 MOST_DAYS: Final = 400
 _SHOWN: Final = 64  # letters of a name that is none
 _ENDS: Final = (SubmissionState.EXECUTED, SubmissionState.FAILED, SubmissionState.UNCONFIRMED)
-_CELLS: Final = itemgetter(*SUBMISSION_COLUMNS)
 _SOCKET: Final = Caller("cli", "socket", "socket")
 _V1: Final = "/api/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the API speaks for; ``offered`` is where another add-on may have left a file."""
-
-    store: Store
-    home: Household
-    submissions: Submissions
-    announcer: Announcer
-    actions: Actions
-    tokens: Tokens
-    now: Clock
-    mqtt: Callable[[], ConnectionStatus]
-    keys: Keys
-    live: Live
-    imports: Imports
-    offered: Path | None
-    backups: Backups
-    title: str
-    base_url: str
-    browser_url: str
-    configured: Callable[[], str]
-    disconnect: Callable[[], Awaitable[None]]
-    retry_broker: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +99,7 @@ class AdminApi:
     def __init__(self, parts: Parts) -> None:
         """Take the parts."""
         self._parts = parts
-        self._importing = asyncio.Lock()
+        self._transfers = Transfers(parts)
 
     @cached_property
     def routes(self) -> Sequence[Route]:
@@ -216,7 +159,8 @@ class AdminApi:
                   query=("token", "state", *page), states=SubmissionState),
             Route("GET", "/submissions/daily", self.count_submissions, read,
                   answer="All[Day]", query=("days",)),
-            Route("GET", "/submissions.csv", self.export_submissions, read, kind="text/csv"),
+            Route("GET", "/submissions.csv", self._transfers.export_submissions, read,
+                  kind="text/csv"),
             Route("POST", "/submissions/{id}/refund", self.refund_submission,
                   answer="ListedSubmission", fails=(404, 409)),
             Route("GET", "/home-assistant/actions", self.list_services,
@@ -227,11 +171,11 @@ class AdminApi:
             Route("POST", "/mqtt/retry", self.retry_broker, statuses=(204,)),
             Route("POST", "/home-assistant/disconnect", self.disconnect,
                   statuses=(204,), fails=(409,)),
-            Route("POST", "/imports", self.import_file, body=OneTimeServiceFile,
+            Route("POST", "/imports", self._transfers.import_file, body=OneTimeServiceFile,
                   answer="Import", query=("dry_run", "brief")),
-            Route("GET", "/imports/one-time-service", self.show_offer,
+            Route("GET", "/imports/one-time-service", self._transfers.show_offer,
                   answer="ImportOffer", fails=(404,)),
-            Route("POST", "/imports/one-time-service", self.take_offer, body=TakeOffer,
+            Route("POST", "/imports/one-time-service", self._transfers.take_offer, body=TakeOffer,
                   answer="Import", fails=(404, 409)),
             Route("GET", "/api-keys", self.list_keys, answer="Listing[ListedKey]", query=page),
             Route("POST", "/api-keys", self.create_key, body=CreateKey,
@@ -244,7 +188,7 @@ class AdminApi:
     @cached_property
     def routes_of_socket(self) -> Sequence[Route]:
         """What the control socket has beside: a backup opens every link, whoever asks for it."""
-        return [Route("GET", "/backup", self.backup, kind="application/x-tar")]
+        return [Route("GET", "/backup", self._transfers.backup, kind="application/x-tar")]
 
     def application(self, entrance: Entrance | None = None) -> web.Application:
         """Return the application with every route; without an entrance, it is the socket's.
@@ -284,7 +228,7 @@ class AdminApi:
     async def describe(self, _: web.Request) -> web.Response:
         """Show the OpenAPI document of all this."""
         # in a thread: pydantic takes half a second to see all the models for the first time
-        return _json(await asyncio.to_thread(self._document))
+        return as_json(await asyncio.to_thread(self._document))
 
     def _document(self) -> Mapping[str, Any]:
         from otsd.server.openapi import document  # noqa: PLC0415 - few ever ask
@@ -296,7 +240,7 @@ class AdminApi:
     async def session(self, request: web.Request) -> web.Response:
         """Show who calls, and what a page needs to know once."""
         caller, parts = request[_CALLER], self._parts
-        return _json(
+        return as_json(
             {
                 "user": {"id": caller.user_id, "name": caller.name or caller.maker},
                 "via": caller.via,
@@ -333,11 +277,11 @@ class AdminApi:
 
     async def list_services(self, _: web.Request) -> web.Response:
         """List Home Assistant's actions, for a picker."""
-        return _json({"items": service_list(await self._parts.home.services())})
+        return as_json({"items": service_list(await self._parts.home.services())})
 
     async def list_entities(self, _: web.Request) -> web.Response:
         """List Home Assistant's entities, for a picker."""
-        return _json({"items": entity_list(await self._parts.home.states())})
+        return as_json({"items": entity_list(await self._parts.home.states())})
 
     # -- status ------------------------------------------------------------------------------
 
@@ -345,7 +289,7 @@ class AdminApi:
         """Show the connections and counts."""
         parts = self._parts
         counts = await parts.store.counts(parts.now())
-        return _json(
+        return as_json(
             {
                 "version": __version__,
                 "home_assistant": connection_json(parts.home.status),
@@ -370,54 +314,56 @@ class AdminApi:
     async def list_actions(self, request: web.Request) -> web.Response:
         """List actions, newest first."""
         with_yaml = request[_CALLER].scope is Scope.ADMIN
-        actions, after = _part(request, self._parts.actions.list())
+        actions, after = part_of(request, self._parts.actions.list())
         shown = [action_json(action, with_yaml=with_yaml) for action in actions]
-        return _json(list_json(shown, after))
+        return as_json(list_json(shown, after))
 
     async def create_action(self, request: web.Request) -> web.Response:
         """Create an action."""
-        body = await self._read(request, CreateAction)
+        body = await self._body(request, CreateAction)
         action, warnings = await self._parts.actions.save(body.action(body.name), create=True)
-        return _json(action_json(action, warnings), 201, f"/api/v1/actions/{action.name}")
+        return as_json(action_json(action, warnings), 201, f"/api/v1/actions/{action.name}")
 
     async def validate_action(self, request: web.Request) -> web.Response:
         """Say what is wrong with the YAML of an action, if anything is."""
-        body = await self._read(request, ValidateAction)
+        body = await self._body(request, ValidateAction)
         plan = ReplaceAction(title="-", yaml=body.yaml).action("-").plan
         warnings = await self._parts.actions.validate(plan)
-        return _json(validation_json(plan, warnings, await self._states()))
+        return as_json(validation_json(plan, warnings, await self._states()))
 
     async def show_action(self, request: web.Request) -> web.Response:
         """Show an action."""
         action = self._parts.actions.get(request.match_info["name"])
-        return _json(action_json(action, with_yaml=request[_CALLER].scope is Scope.ADMIN))
+        return as_json(action_json(action, with_yaml=request[_CALLER].scope is Scope.ADMIN))
 
     async def replace_action(self, request: web.Request) -> web.Response:
         """Create or replace an action."""
         name = request.match_info["name"]
-        body = await self._read(request, ReplaceAction)
+        body = await self._body(request, ReplaceAction)
         check_name(name)
         is_new = self._parts.store.action(name) is None
         action, warnings = await self._parts.actions.save(body.action(name), create=False)
         location = f"/api/v1/actions/{name}" if is_new else None
-        return _json(action_json(action, warnings), 201 if is_new else 200, location)
+        return as_json(action_json(action, warnings), 201 if is_new else 200, location)
 
     async def delete_action(self, request: web.Request) -> web.Response:
         """Delete an action."""
-        force = _flag(request, "force")
+        force = flag(request, "force")
         await self._parts.actions.delete(request.match_info["name"], force=force)
         return web.Response(status=204)
 
     async def run_action(self, request: web.Request) -> web.Response:
         """Run an action now."""
         ran = await self._parts.actions.run(request.match_info["name"])
-        return _json({"state": "executed", "context_id": ran.context_id, "response": ran.response})
+        return as_json(
+            {"state": "executed", "context_id": ran.context_id, "response": ran.response}
+        )
 
     # -- tokens ------------------------------------------------------------------------------
 
     async def list_tokens(self, request: web.Request) -> web.Response:
         """List tokens, newest first."""
-        limit, cursor = _window(request)
+        limit, cursor = window(request)
         now = self._parts.now()
         caller, words = request[_CALLER], request.rel_url.query.get("q")
         if words is not None and len(words) > COMMENT_LENGTH:
@@ -427,7 +373,7 @@ class AdminApi:
         own = caller.key is not None and caller.scope is Scope.MINT
         page = await self._parts.store.tokens(
             now,
-            state=_choice(request, "state", TokenState),
+            state=choice(request, "state", TokenState),
             action=request.rel_url.query.get("action"),
             maker=caller.maker if own else None,
             since=caller.key.created_at if own and caller.key else None,
@@ -435,11 +381,11 @@ class AdminApi:
             limit=limit,
             cursor=cursor,
         )
-        return _json(list_json([token_json(token, now) for token in page.items], page.next))
+        return as_json(list_json([token_json(token, now) for token in page.items], page.next))
 
     async def mint_token(self, request: web.Request) -> web.Response:
         """Mint a token; the answer carries its link."""
-        body = await self._read(request, MintToken)
+        body = await self._body(request, MintToken)
         caller = request[_CALLER]
         if caller.scope is Scope.MINT and caller.key and body.action not in caller.key.actions:
             raise Forbidden(f"This API key makes no tokens of {body.action!r}.")
@@ -452,7 +398,7 @@ class AdminApi:
 
     async def edit_token(self, request: web.Request) -> web.Response:
         """Change a token."""
-        body = await self._read(request, EditToken)
+        body = await self._body(request, EditToken)
         token = await self._parts.tokens.edit(self._token(request).id, body.edit())
         return self._shown(token)
 
@@ -480,7 +426,7 @@ class AdminApi:
     async def rotate_token(self, request: web.Request) -> web.Response:
         """Give a token a new link."""
         token = await self._parts.tokens.rotate(self._token(request).id)
-        return _json(token_json(token, self._parts.now(), self._parts.tokens.link(token)))
+        return as_json(token_json(token, self._parts.now(), self._parts.tokens.link(token)))
 
     async def duplicate_token(self, request: web.Request) -> web.Response:
         """Mint another token of the same kind."""
@@ -491,7 +437,7 @@ class AdminApi:
 
     async def show_link(self, request: web.Request) -> web.Response:
         """Show a token's link again."""
-        return _json({"url": self._parts.tokens.link(self._token(request))})
+        return as_json({"url": self._parts.tokens.link(self._token(request))})
 
     async def show_qr_svg(self, request: web.Request) -> web.Response:
         """Draw a token's link as a QR code."""
@@ -511,21 +457,21 @@ class AdminApi:
 
     async def list_submissions(self, request: web.Request) -> web.Response:
         """List submissions, newest first."""
-        limit, cursor = _window(request)
+        limit, cursor = window(request)
         page = await self._parts.store.submissions(
             token=request.rel_url.query.get("token"),
-            state=_choice(request, "state", SubmissionState),
+            state=choice(request, "state", SubmissionState),
             limit=limit,
             cursor=cursor,
         )
-        return _json(list_json([submission_json(item) for item in page.items], page.next))
+        return as_json(list_json([submission_json(item) for item in page.items], page.next))
 
     async def refund_submission(self, request: web.Request) -> web.Response:
         """Give back the use of a submission that stayed spent."""
         text = request.match_info["id"]
         if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
             raise NotFound("submission", text)
-        return _json(submission_json(await self._parts.tokens.refund(int(text))))
+        return as_json(submission_json(await self._parts.tokens.refund(int(text))))
 
     async def count_submissions(self, request: web.Request) -> web.Response:
         """Count the submissions of each of the last days, in the house's time zone."""
@@ -539,7 +485,7 @@ class AdminApi:
             datetime.combine(day, time(), zone) for day in [*days, today + timedelta(days=1)]
         ]
         counted = await self._parts.store.daily(midnights)
-        return _json(
+        return as_json(
             {
                 "items": [
                     {
@@ -551,119 +497,18 @@ class AdminApi:
             }
         )
 
-    async def export_submissions(self, request: web.Request) -> web.StreamResponse:
-        """Send every submission as CSV, newest first."""
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/csv; charset=utf-8",
-                "Content-Disposition": 'attachment; filename="submissions.csv"',
-                "Cache-Control": "no-store",
-            }
-        )
-        page = await self._parts.store.submissions(limit=SOME_ITEMS)
-        await response.prepare(request)
-        await response.write(csv_lines([SUBMISSION_COLUMNS]))
-        try:
-            while True:
-                lines = csv_lines(map(_CELLS, map(submission_json, page.items)))
-                async with asyncio.timeout(_PATIENCE):
-                    await response.write(lines)
-                if page.next is None:
-                    return response
-                page = await self._parts.store.submissions(limit=SOME_ITEMS, cursor=page.next)
-        except (StorageUnavailable, TimeoutError):
-            if request.transport is not None:
-                request.transport.abort()  # an end in good order would make a part look whole
-            return response
-
-    # -- what another program kept -----------------------------------------------------------
-
-    async def import_file(self, request: web.Request) -> web.Response:
-        """Take over the file of a One Time Service add-on, or say what would become of it."""
-        dry_run, brief = _flag(request, "dry_run"), _flag(request, "brief")
-        content = bytearray()
-        async for part in request.content.iter_any():
-            content += part
-            if len(content) > imports.LARGEST:
-                reason = f"The file is larger than {imports.LARGEST // 1024**2} MB."
-                raise web.HTTPRequestEntityTooLarge(imports.LARGEST, len(content), reason=reason)
-        return await self._imported(bytes(content), dry_run=dry_run, brief=brief)
-
-    async def show_offer(self, _: web.Request) -> web.Response:
-        """Show what would become of the file that the One Time Service add-on left."""
-        offer = await self._offer()
-        about = {
-            "path": str(imports.WHERE),
-            "digest": offer.digest,
-            "modified_at": isoformat(offer.modified_at),
-        }
-        return await self._imported(offer.content, about, dry_run=True)
-
-    async def take_offer(self, request: web.Request) -> web.Response:
-        """Take over that file, if it is what the owner was shown."""
-        body = await self._read(request, TakeOffer)
-        offer = await self._offer()
-        if body.digest != offer.digest:
-            msg = "The file was changed since you looked at it; look again."
-            raise Conflict("import_changed", msg)
-        return await self._imported(offer.content, dry_run=False)
-
-    async def _offer(self) -> imports.Offer:
-        where = self._parts.offered
-        offer = None if where is None else await asyncio.to_thread(imports.look, where)
-        if offer is None:
-            raise NoImport
-        return offer
-
-    async def _imported(
-        self,
-        content: bytes,
-        about: Mapping[str, Any] = MappingProxyType({}),
-        *,
-        dry_run: bool,
-        brief: bool = False,
-    ) -> web.Response:
-        # a file may hold a hundred thousand tokens, and visitors are served meanwhile: in threads,
-        # and one file after the other
-        async with self._importing, _without_collecting():
-            file = await asyncio.to_thread(imports.read, content)
-            report = await self._parts.imports.take(file, dry_run=dry_run, brief=brief)
-            return await asyncio.to_thread(lambda: _json({**about, **import_json(report)}))
-
-    # -- backup ------------------------------------------------------------------------------
-
-    async def backup(self, request: web.Request) -> web.StreamResponse:
-        """Send everything as one archive, which `otsd restore` takes."""
-        async with self._parts.backups.begun() as backup:
-            response = web.StreamResponse(
-                headers={
-                    "Content-Type": "application/x-tar",
-                    "Content-Length": str(backup.size),
-                    "Cache-Control": "no-store",
-                }
-            )
-            await response.prepare(request)
-            try:
-                async for part in backup.parts():
-                    async with asyncio.timeout(_PATIENCE_WITH_A_DISK):
-                        await response.write(part)
-            except (StorageUnavailable, TimeoutError):
-                if request.transport is not None:
-                    request.transport.abort()
-            return response
-
     # -- keys of programs --------------------------------------------------------------------
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """List API keys, newest first."""
-        keys, after = _part(request, self._parts.keys.list())
-        return _json(list_json([key_json(key) for key in keys], after))
+        keys, after = part_of(request, self._parts.keys.list())
+        return as_json(list_json([key_json(key) for key in keys], after))
 
     async def create_key(self, request: web.Request) -> web.Response:
         """Make an API key; the answer is the only place where it stands."""
-        body = await self._read(request, CreateKey)
+        body = await self._body(request, CreateKey)
         key, secret = await self._parts.keys.create(body.wish(), request[_CALLER].maker)
-        return _json({**key_json(key), "key": secret}, 201, f"/api/v1/api-keys/{key.id}")
+        return as_json({**key_json(key), "key": secret}, 201, f"/api/v1/api-keys/{key.id}")
 
     async def delete_key(self, request: web.Request) -> web.Response:
         """Revoke an API key, and end what it has open."""
@@ -680,11 +525,8 @@ class AdminApi:
             return {}
         return {str(state["entity_id"]): state for state in states}
 
-    async def _read(self, request: web.Request, body: type[Body]) -> Body:
-        text = await request.read()
-        if len(text) > LARGEST_BODY and "yaml" not in body.model_fields:
-            raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, len(text))
-        return read(body, text, self._parts.home.zone)
+    async def _body(self, request: web.Request, model: type[Body]) -> Body:
+        return await body_of(request, model, self._parts.home.zone)
 
     def _token(self, request: web.Request) -> Token:
         token = self._parts.tokens.get(request.match_info["id"])
@@ -693,11 +535,11 @@ class AdminApi:
         return token
 
     def _shown(self, token: Token) -> web.Response:
-        return _json(token_json(token, self._parts.now()))
+        return as_json(token_json(token, self._parts.now()))
 
     def _made(self, token: Token) -> web.Response:
         shown = token_json(token, self._parts.now(), self._parts.tokens.link(token))
-        return _json(shown, 201, f"/api/v1/tokens/{token.id}")
+        return as_json(shown, 201, f"/api/v1/tokens/{token.id}")
 
 
 _ENTRANCE: Final[web.AppKey[Entrance | None]] = web.AppKey("entrance")
@@ -736,18 +578,6 @@ async def _guard(
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-def _json(body: Any, status: int = 200, location: str | None = None) -> web.Response:  # noqa: ANN401
-    headers = {"Cache-Control": "no-store"}
-    if location is not None:
-        headers["Location"] = location
-    return web.Response(
-        status=status,
-        body=json.dumps(body).encode(),
-        content_type="application/json",
-        headers=headers,
-    )
-
-
 def _check_query(request: web.Request, route: Route) -> None:
     """Refuse a parameter that there is not: misspelt, a filter would show everything."""
     query = request.rel_url.query
@@ -760,53 +590,6 @@ def _check_query(request: web.Request, route: Route) -> None:
     ]
     if faults:
         raise Invalid(faults)
-
-
-def _part(request: web.Request, items: Sequence[Item]) -> tuple[Sequence[Item], int | None]:
-    """Return a page of what is in memory as a whole, and the cursor of the next one."""
-    limit, cursor = _window(request)
-    begin = cursor or 0
-    end = begin + limit
-    return items[begin:end], end if end < len(items) else None
-
-
-def _window(request: web.Request) -> tuple[int, int | None]:
-    query = request.rel_url.query
-    faults = []
-    limit, cursor = query.get("limit", str(SOME_ITEMS)), query.get("cursor")
-    if not re.fullmatch(r"\d{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST_ITEMS:
-        faults.append(Fault(("limit",), f"a whole number from 1 to {MOST_ITEMS}"))
-    if cursor is not None and not re.fullmatch(r"\d{1,18}", cursor, re.ASCII):
-        faults.append(Fault(("cursor",), "the value of next in the page before"))
-    if faults:
-        raise Invalid(faults)
-    return int(limit), None if cursor is None else int(cursor)
-
-
-@asynccontextmanager
-async def _without_collecting() -> AsyncIterator[None]:
-    """Look for no garbage where much is made and all of it is needed: that takes a fifth longer."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    text = request.rel_url.query.get(name, "false")
-    if text not in ("true", "false"):
-        raise Invalid([Fault((name,), "true or false")])
-    return text == "true"
-
-
-def _choice(request: web.Request, name: str, kind: type[Kind]) -> Kind | None:
-    if (value := request.rel_url.query.get(name)) is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise Invalid([Fault((name,), f"one of {', '.join(kind)}")]) from error
 
 
 def _request_id(request: web.Request, body: MintToken, caller: Caller) -> Request | None:

@@ -9,9 +9,11 @@ aiohttp's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import resource
+import socket
 import traceback
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -54,6 +56,36 @@ class Limits:
     response: timedelta = _RESPONSE_DEADLINE
     """Until the client has taken an answer."""
     connections: int = _MOST_CONNECTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a listener is, and the section of the settings that says so."""
+
+    section: str
+    host: str
+    port: int
+
+    def why_not(self, error: OSError) -> str:
+        """Say why it cannot be listened on, which setting says so, and what to do."""
+        port = f"{self.section}.port (OTSD_{self.section.upper()}__PORT)"
+        host = f"{self.section}.host (OTSD_{self.section.upper()}__HOST)"
+        if isinstance(error, socket.gaierror):
+            return f"{host}: the name {self.host} is not known here. Choose an address."
+        match error.errno:
+            case errno.EADDRINUSE:
+                return (
+                    f"{port}: port {self.port} of {self.host} is in use by another program, "
+                    "which may be another otsd. End that, or choose another port."
+                )
+            case errno.EACCES | errno.EPERM:
+                return (
+                    f"{port}: this user may not listen on port {self.port}. "
+                    "Choose a port from 1024 on."
+                )
+            case errno.EADDRNOTAVAIL | None:  # asyncio gives no number from Python 3.13 on
+                return f"{host}: {self.host} is no address of this machine. Choose one that is."
+        return f"{port}: cannot listen on {self.host} port {self.port}: {error.strerror}."
 
 
 class Connections:
@@ -254,8 +286,7 @@ def log_unexpected(error: BaseException | None) -> None:
 @asynccontextmanager
 async def listening(
     application: web.Application,
-    host: str,
-    port: int,
+    address: ListenAddress,
     fallback: Fallback,
     limits: Limits = Limits(),
 ) -> AsyncIterator[int]:
@@ -285,22 +316,43 @@ async def listening(
     server.request_factory = begin_request
     connections = Connections(_bound(limits.connections))
     try:
-        sockets = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, connections, limits, fallback),
-            host,
-            port,
-            backlog=_BACKLOG,
-            reuse_address=True,
+        sockets = await _server(
+            address, lambda: Connection(server, connections, limits, fallback), serve=True
         )
-    except OSError as error:
+    except StartError:
         await runner.cleanup()
-        msg = f"Cannot listen on {host} port {port}: {error.strerror or error}."
-        raise StartError(msg) from error
+        raise
     try:
         yield sockets.sockets[0].getsockname()[1]
     finally:
         sockets.close()
         await runner.cleanup()
+
+
+async def try_to_listen(address: ListenAddress) -> None:
+    """Take an address and give it back at once, without a connection being accepted.
+
+    Raises:
+        StartError: it cannot be listened on.
+
+    """
+    (await _server(address, asyncio.Protocol, serve=False)).close()
+
+
+async def _server(
+    address: ListenAddress, connect: Callable[[], asyncio.Protocol], *, serve: bool
+) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            connect,
+            address.host,
+            address.port,
+            backlog=_BACKLOG,
+            reuse_address=True,
+            start_serving=serve,
+        )
+    except OSError as error:
+        raise StartError(address.why_not(error)) from error
 
 
 def _bound(wanted: int) -> int:

@@ -137,6 +137,8 @@ class Live:
             await _send(response, ": still here\n\n")
             return
         await asyncio.sleep(_REST)
+        if stream.ended:
+            return  # what changed since is no longer for him
         changes = stream.take()
         try:
             await _send(response, "".join(map(self._told, changes)))

@@ -17,7 +17,8 @@ from otsd.core.actions import NAME
 from otsd.core.tokens import COMMENT_LENGTH
 from otsd.payloads import REQUEST_ID
 from otsd.server import shapes
-from otsd.server.api import MOST_DAYS, MOST_ITEMS, SOME_ITEMS
+from otsd.server.api import MOST_DAYS
+from otsd.server.handling import MOST_ITEMS, SOME_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

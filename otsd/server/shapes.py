@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from otsd.core.access import Scope
 from otsd.core.actions import Reach
-from otsd.core.imports import Fate
+from otsd.core.imports import ImportOutcome
 from otsd.core.ports import ConnectionState
 from otsd.core.tokens import SubmissionState, TokenState
 
@@ -210,7 +210,7 @@ class MintedToken(ListedToken):
 
 
 class ImportCounts(_Shape):
-    """How many entries of a file have which fate."""
+    """How many entries of a file have which outcome."""
 
     taken: int
     changed: int
@@ -225,7 +225,7 @@ class FoundAction(_Shape):
     name: str | None
     title: str | None
     yaml: str | None
-    outcome: Fate
+    outcome: ImportOutcome
     notes: list[str]
 
 
@@ -239,7 +239,7 @@ class FoundToken(_Shape):
     max_uses: int | None
     uses_left: int | None
     expires_at: datetime | None
-    outcome: Fate
+    outcome: ImportOutcome
     notes: list[str]
 
 

@@ -199,6 +199,22 @@ def look(directory: Path, steps: Sequence[Schema]) -> int:
     return version
 
 
+def holds(directory: Path, name: str) -> bool:
+    """Return whether something is remembered under a name, in a database that can be used.
+
+    Raises:
+        StartError: it cannot be read.
+
+    """
+    path = directory / NAME
+    try:
+        with closing(connect(path, write=False)) as connection:
+            found = connection.execute("SELECT value <> x'' FROM meta WHERE name = ?", (name,))
+            return any(filled for (filled,) in found)
+    except sqlite3.Error as error:
+        raise StartError(_explain(path, error)) from error
+
+
 def _examine(
     directory: Path, connection: sqlite3.Connection, steps: Sequence[Schema]
 ) -> tuple[int, keys.InstanceKey | None]:

@@ -6,18 +6,13 @@ cache, and never behind a writer. Lists and counts run on a reading thread, writ
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import hashlib
-import itertools
 import json
-import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from otsd.core.errors import (
     Conflict,
@@ -27,16 +22,16 @@ from otsd.core.errors import (
     UnknownToken,
 )
 from otsd.core.imports import Taken
-from otsd.core.ports import Claim, Counts, Found, Overview, Page, Queue, Tally
+from otsd.core.ports import Claim, Counts, Found, Overview, Queue, Tally
 from otsd.core.times import from_millis, to_millis
-from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState, TokenState
-from otsd.store import database, rows
+from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState
+from otsd.store import database, imports, rows
 from otsd.store.access import SqliteAccess
+from otsd.store.lists import ACTIVE_AT, NOT_EXECUTED, USED_UP, Lists, reading
 from otsd.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -45,64 +40,11 @@ if TYPE_CHECKING:
     from otsd.core.tokens import Outcome, Token, Visitor
     from otsd.store.key import InstanceKey
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _PRUNED_TOGETHER: Final = 500
-_INSERTED_TOGETHER: Final = 1000
 _REQUESTS_KEPT_MILLIS: Final = 10 * 60 * 1000
 _TRIES: Final = 8
-
-# whether the facts of a token, apart from its uses and switches, make it active at an instant
-_ACTIVE_AT: Final = "(coalesce(valid_from <= {0}, 1) AND coalesce(expires_at > {0}, 1))"
-_USED_UP: Final = "max_uses IS NOT NULL AND uses_taken >= max_uses"
-_NOT_ENDED: Final = "revoked_at IS NULL AND coalesce(expires_at > :now, 1)"
-_STATES: Final = {
-    TokenState.REVOKED: "revoked_at IS NOT NULL",
-    TokenState.EXPIRED: "revoked_at IS NULL AND +expires_at <= :now",
-    TokenState.USED_UP: f"{_NOT_ENDED} AND {_USED_UP}",
-    TokenState.PAUSED: f"{_NOT_ENDED} AND NOT ({_USED_UP}) AND paused = 1",
-    TokenState.SCHEDULED: f"{_NOT_ENDED} AND live AND +valid_from > :now",
-    TokenState.ACTIVE: f"live AND {_ACTIVE_AT.format(':now')}",
-}
-
-_FROM_USED_UP: Final = (
-    "SELECT seq FROM tokens INDEXED BY tokens_used_up_ending "  # noqa: S608 - no text of others
-    f"WHERE revoked_at IS NULL AND {_USED_UP}"
-)
-# Where time decides, SQLite cannot know whether they are few: the + above keeps it from an index
-# that is out of order, and this finds the few.
-_BY_TIME: Final = {
-    TokenState.EXPIRED: "SELECT seq FROM tokens WHERE revoked_at IS NULL AND expires_at <= :now",
-    TokenState.USED_UP: f"{_FROM_USED_UP} AND expires_at > :now "
-    f"UNION ALL {_FROM_USED_UP} AND expires_at IS NULL",
-    TokenState.SCHEDULED: "SELECT seq FROM tokens WHERE live AND valid_from > :now",
-    TokenState.ACTIVE: "SELECT seq FROM tokens WHERE live AND expires_at > :now "
-    "UNION ALL SELECT seq FROM tokens WHERE live AND expires_at IS NULL",
-}
-_OF_ACTION: Final = "SELECT seq FROM tokens WHERE action = :action"
-_FEW: Final = 2_000
-_SEARCHED_TOGETHER: Final = 50_000
-
-_LIKE: Final = "%{}%"
-_WILD: Final = re.compile(r"([!%_])")
-
-# SQLite chooses a partial index only where its condition is repeated word for word
-_OF_INDEX: Final = "state <> 'executed'"
+# word for word that of the index
 _WITH_DEVICE: Final = "revoked_at IS NULL AND coalesce(device, max_uses IS NULL OR max_uses <> 1)"
-
-
-def _reading(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn SQLite's errors into `StorageUnavailable`."""
-
-    @functools.wraps(method)
-    def read(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except sqlite3.Error as error:
-            raise StorageUnavailable(str(error)) from error
-
-    return read
 
 
 @asynccontextmanager
@@ -121,9 +63,10 @@ async def opened(directory: Path) -> AsyncIterator[tuple[SqliteStore, InstanceKe
             reader = stack.enter_context(closing(database.connect(path, write=False)))
             writer = Writer(database.connect(path, write=True))
             stack.push_async_callback(writer.close)
-            lister = ThreadPoolExecutor(1, thread_name_prefix="otsd-lister")
-            stack.callback(lister.shutdown)
             listing = stack.enter_context(closing(database.connect(path, write=False)))
+            lister = ThreadPoolExecutor(1, thread_name_prefix="otsd-lister")
+            # before its connection is closed: a thread that reads a closed one can end the process
+            stack.callback(lister.shutdown)
             store = SqliteStore(reader, listing, lister, writer)
         except (sqlite3.Error, StorageUnavailable, ValueError) as error:
             msg = f"The database {path} cannot be read: {error}. Restore a backup."
@@ -131,7 +74,7 @@ async def opened(directory: Path) -> AsyncIterator[tuple[SqliteStore, InstanceKe
         yield store, key
 
 
-class SqliteStore:
+class SqliteStore(Lists):
     """The one adapter of the port `otsd.core.ports.Store`, where its methods are described."""
 
     # ruff: noqa: D102 - the port describes each method once
@@ -144,9 +87,8 @@ class SqliteStore:
         writer: Writer,
     ) -> None:
         """Take the connections, each used by one thread, and read the actions, which are few."""
+        super().__init__(listing, lister)
         self._reader = reader
-        self._listing = listing
-        self._lister = lister
         self._writer = writer
         self.writes = writer.durations
         """How long writes take."""
@@ -157,7 +99,7 @@ class SqliteStore:
 
     # -- the submission --------------------------------------------------------------------
 
-    @_reading
+    @reading
     def find(self, lookup: int) -> Found | None:
         key = (rows.signed(lookup),)
         row = self._reader.execute(
@@ -173,12 +115,12 @@ class SqliteStore:
         ).fetchone()
         return None if row is None else Found(rows.token(row), current=False)
 
-    @_reading
+    @reading
     def find_imported(self, digest: bytes) -> Found | None:
-        token = _find_imported(self._reader, digest)
+        token = imports.find(self._reader, digest)
         return None if token is None else Found(token, current=token.weak)
 
-    @_reading
+    @reading
     def attempt(self, token_id: str, attempt: str) -> Submission | None:
         return _attempt(self._reader, token_id, attempt)
 
@@ -195,7 +137,7 @@ class SqliteStore:
             # The guard and the taking are one statement: nothing can come between them.
             row = db.execute(
                 "UPDATE tokens SET uses_taken = uses_taken + 1 "  # noqa: S608
-                f"WHERE id = :id AND live AND {_ACTIVE_AT.format(':now')} "
+                f"WHERE id = :id AND live AND {ACTIVE_AT.format(':now')} "
                 f"RETURNING {rows.TOKEN}, seq",
                 {"id": token_id, "now": at},
             ).fetchone()
@@ -255,7 +197,7 @@ class SqliteStore:
             left = db.execute(
                 f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
                 "JOIN tokens ON tokens.seq = submissions.token "
-                f"WHERE state = 'running' AND {_OF_INDEX} ORDER BY submissions.id"
+                f"WHERE state = 'running' AND {NOT_EXECUTED} ORDER BY submissions.id"
             ).fetchall()
             for row in left:
                 submission = rows.submission(row)
@@ -267,7 +209,7 @@ class SqliteStore:
 
     # -- the outbox ------------------------------------------------------------------------
 
-    @_reading
+    @reading
     def announcements(self, queue: Queue, after: int, limit: int) -> Sequence[Announcement]:
         read = self._reader.execute(
             "SELECT id, queue, payload, finished_at FROM outbox "
@@ -324,7 +266,9 @@ class SqliteStore:
                 (to_millis(now), name, _PRUNED_TOGETHER),
             ).rowcount
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> int:
+            # those that were made since the last was revoked
+            late = revoke_some(db) if force else 0
             using = "SELECT 1 FROM tokens WHERE action = ? AND revoked_at IS NULL LIMIT 1"
             if db.execute(using, (name,)).fetchone():
                 msg = (
@@ -336,95 +280,22 @@ class SqliteStore:
                 raise NotFound("action", name)
             # another action of this name is not what was imported
             db.execute("DELETE FROM imported_actions WHERE name = ?", (name,))
+            return late
 
-        def kept(_: None) -> None:
+        def kept(_: int) -> None:
             self._actions.pop(name, None)
 
         # a little at a time, so that submissions go on; the action is the last to go
         revoked = 0
         while force and name in self._actions and (some := await self._writer.write(revoke_some)):
             revoked += some
-        await self._writer.write(work, kept)
-        return revoked
+        return revoked + await self._writer.write(work, kept)
 
     # -- tokens ----------------------------------------------------------------------------
 
-    @_reading
+    @reading
     def token(self, token_id: str) -> Token | None:
         return _find_token(self._reader, token_id)
-
-    async def tokens(  # noqa: PLR0913 - each narrows the list
-        self,
-        now: datetime,
-        *,
-        state: TokenState | None = None,
-        action: str | None = None,
-        maker: str | None = None,
-        since: datetime | None = None,
-        words: str | None = None,
-        limit: int = 100,
-        cursor: int | None = None,
-    ) -> Page[Token]:
-        arguments = {
-            "now": to_millis(now),
-            "action": action,
-            "maker": maker,
-            "since": rows.millis(since),
-            "words": None if words is None else _LIKE.format(_WILD.sub(r"!\1", words)),
-        }
-        conditions = ["true"]
-        if maker is not None:
-            conditions.append("created_by = :maker AND created_by GLOB 'key:*'")
-        if since is not None:
-            conditions.append("created_at >= :since")
-        if words is not None:
-            conditions.append("(comment LIKE :words ESCAPE '!' OR id LIKE :words ESCAPE '!')")
-        is_narrow = maker is not None
-        if action is not None:
-            is_narrow = is_narrow or state is None or await self._are_few(_OF_ACTION, arguments)
-            conditions.append("action = :action" if is_narrow else "+action = :action")
-        if state is not None:
-            conditions.append(_STATES[state])
-            found = None if is_narrow else _BY_TIME.get(state)
-            if found is not None and await self._are_few(found, arguments):
-                conditions.append(f"seq IN ({found})")
-        sql = f"SELECT {rows.TOKEN}, seq FROM tokens WHERE {' AND '.join(conditions)}"  # noqa: S608
-        if words is not None:
-            read = await self._search(sql, arguments, limit + 1, cursor)
-        else:
-            if cursor is not None:
-                sql += " AND seq < :cursor"
-            read = await self._read(
-                f"{sql} ORDER BY seq DESC LIMIT :limit",
-                {**arguments, "cursor": cursor, "limit": limit + 1},
-            )
-        return Page(
-            [rows.token(row) for row in read[:limit]],
-            read[limit - 1][-1] if len(read) > limit else None,
-        )
-
-    async def _are_few(self, sql: str, arguments: dict[str, Any]) -> bool:
-        ((count,),) = await self._read(
-            f"SELECT count(*) FROM (SELECT 1 FROM ({sql}) LIMIT {_FEW + 1})",  # noqa: S608
-            arguments,
-        )
-        return bool(count <= _FEW)
-
-    async def _search(
-        self, sql: str, arguments: dict[str, Any], most: int, cursor: int | None
-    ) -> list[rows.Row]:
-        """Look at every token, a part of them at a time, so that other lists need not wait."""
-        ((newest,),) = await self._read("SELECT coalesce(max(seq), 0) FROM tokens", {})
-        end = newest + 1 if cursor is None else min(cursor, newest + 1)
-        found: list[rows.Row] = []
-        while end > 0 and len(found) < most:
-            begin = end - _SEARCHED_TOGETHER
-            found += await self._read(
-                f"{sql} AND seq >= :begin AND seq < :end ORDER BY seq DESC LIMIT :limit",
-                {**arguments, "begin": begin, "end": end, "limit": most - len(found)},
-            )
-            end = begin
-        return found
 
     async def add_token(
         self, make: Callable[[], Token], request: Request | None, now: datetime
@@ -473,75 +344,16 @@ class SqliteStore:
         *,
         dry_run: bool,
     ) -> Taken:
-        def work(db: sqlite3.Connection) -> Taken:
-            found_actions = _place_actions(db, actions)
-            names = {
-                source: action.name
-                for (source, _), (action, _) in zip(actions, found_actions, strict=True)
-            }
-            if not dry_run:
-                _keep_actions(db, zip(actions, found_actions, strict=True), now)
-            known = _known(db, tokens)
-            if dry_run:
-                made = {
-                    place: make(place, names.get(source))
-                    for place, (_, source) in enumerate(tokens)
-                    if place not in known
-                }
-            else:
-                made = _keep_tokens(db, tokens, known.keys(), names, make)
-            return Taken(
-                found_actions,
-                [known[each] if each in known else made[each] for each in range(len(tokens))],
-                known.keys(),
-            )
-
         def kept(taken: Taken) -> None:
             self._actions |= {action.name: action for action, is_new in taken.actions if is_new}
 
         if dry_run:
-            look = _reading(lambda: work(self._listing))
-            return await asyncio.get_running_loop().run_in_executor(self._lister, look)
-        return await self._writer.write(work, kept)
+            return await self._look(lambda db: imports.look(db, actions, tokens, make))
+        return await self._writer.write(
+            lambda db: imports.take(db, actions, tokens, make, now), kept
+        )
 
     # -- submissions -----------------------------------------------------------------------
-
-    async def submissions(
-        self,
-        *,
-        token: str | None = None,
-        state: SubmissionState | None = None,
-        limit: int = 100,
-        cursor: int | None = None,
-    ) -> Page[Submission]:
-        conditions = ["true"]
-        if token is not None:
-            conditions.append("submissions.token = (SELECT seq FROM tokens WHERE id = :token)")
-        if state is not None:
-            conditions.append("state = :state")
-            if state is not SubmissionState.EXECUTED:
-                conditions.append(_OF_INDEX)
-        if cursor is not None:
-            conditions.append("submissions.id < :cursor")
-        read = await self._read(
-            f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
-            "JOIN tokens ON tokens.seq = submissions.token "
-            f"WHERE {' AND '.join(conditions)} ORDER BY submissions.id DESC LIMIT :limit",
-            {"token": token, "state": state, "cursor": cursor, "limit": limit + 1},
-        )
-        items = [rows.submission(row) for row in read[:limit]]
-        return Page(items, items[-1].id if len(read) > limit else None)
-
-    async def daily(self, bounds: Sequence[datetime]) -> Sequence[Mapping[SubmissionState, int]]:
-        counted = []
-        for begin, end in pairwise(bounds):
-            read = await self._read(
-                "SELECT state, count(*) FROM submissions "
-                "WHERE started_at >= :begin AND started_at < :end GROUP BY state",
-                {"begin": to_millis(begin), "end": to_millis(end)},
-            )
-            counted.append({SubmissionState(state): count for state, count in read})
-        return counted
 
     async def refund(self, submission_id: int) -> Submission:
         def work(db: sqlite3.Connection) -> Submission:
@@ -568,7 +380,7 @@ class SqliteStore:
 
         return await self._writer.write(work)
 
-    @_reading
+    @reading
     def claimed(self, submission_id: int) -> Claim | None:
         row = self._reader.execute(
             f"SELECT {rows.SUBMISSION} FROM submissions "  # noqa: S608
@@ -626,7 +438,7 @@ class SqliteStore:
         with_device = await self._read(
             f"SELECT {rows.TOKEN} FROM tokens WHERE {_WITH_DEVICE} "  # noqa: S608
             f"AND coalesce(expires_at > :gone, 1) "
-            f"AND NOT ({_USED_UP} AND coalesce(last_used_at <= :gone, 0)) "
+            f"AND NOT ({USED_UP} AND coalesce(last_used_at <= :gone, 0)) "
             "ORDER BY seq DESC LIMIT :devices",
             {"gone": to_millis(now - DEVICE_STAYS), "devices": devices},
         )
@@ -649,7 +461,7 @@ class SqliteStore:
             next_change=rows.instant(next_change),
         )
 
-    @_reading
+    @reading
     def recall(self, name: str) -> str | None:
         row = self._reader.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0]).decode()
@@ -661,7 +473,7 @@ class SqliteStore:
             )
         )
 
-    @_reading
+    @reading
     def newest(self) -> datetime | None:
         (newest,) = self._reader.execute(
             "SELECT max(coalesce((SELECT created_at FROM tokens ORDER BY seq DESC LIMIT 1), 0), "
@@ -674,10 +486,6 @@ class SqliteStore:
             return _prune(db, to_millis(keep_from)) | _blank(db, to_millis(addresses_from))
 
         return await self._writer.write(work)
-
-    async def _read(self, sql: str, arguments: dict[str, Any]) -> list[rows.Row]:
-        read = _reading(lambda: self._listing.execute(sql, arguments).fetchall())
-        return await asyncio.get_running_loop().run_in_executor(self._lister, read)
 
 
 # -- inside a transaction of the writer ------------------------------------------------------
@@ -820,94 +628,6 @@ def _insert(db: sqlite3.Connection, make: Callable[[], Token]) -> Token:
     raise StorageUnavailable(msg)
 
 
-def _find_imported(db: sqlite3.Connection, digest: bytes) -> Token | None:
-    row = db.execute(
-        f"SELECT {rows.TOKEN} FROM tokens "  # noqa: S608
-        "WHERE seq = (SELECT token FROM imported_codes WHERE digest = ?)",
-        (digest,),
-    ).fetchone()
-    return None if row is None else rows.token(row)
-
-
-def _place_actions(
-    db: sqlite3.Connection, actions: Sequence[tuple[str, Action]]
-) -> list[tuple[Action, bool]]:
-    """Find the actions that were imported before, and a free name for each of the others."""
-    known = dict(db.execute("SELECT source, name FROM imported_actions"))
-    read = db.execute(f"SELECT {rows.ACTION} FROM actions")  # noqa: S608
-    there = {row[0]: row for row in read}
-    taken, placed = set(there), []
-    for source, action in actions:
-        if (row := there.get(known.get(source, ""))) is not None:
-            placed.append((rows.action(row), False))
-            continue
-        numbered = (f"{action.name}-{number}" for number in itertools.count(2))
-        name = next(each for each in itertools.chain([action.name], numbered) if each not in taken)
-        taken.add(name)
-        placed.append((replace(action, name=name), True))
-    return placed
-
-
-def _keep_actions(
-    db: sqlite3.Connection,
-    placed: Iterable[tuple[tuple[str, Action], tuple[Action, bool]]],
-    now: datetime,
-) -> None:
-    for (source, _), (action, is_new) in placed:
-        if is_new:
-            values = rows.action_row(action, now)
-            marks = ", ".join("?" * len(values))
-            db.execute(f"INSERT INTO actions ({rows.ACTION}) VALUES ({marks})", values)  # noqa: S608
-            db.execute(
-                "INSERT OR REPLACE INTO imported_actions VALUES (?, ?)", (source, action.name)
-            )
-
-
-def _known(db: sqlite3.Connection, tokens: Sequence[tuple[bytes, str]]) -> dict[int, Token | None]:
-    """Find the tokens that were imported before, by their place; ``None`` is one deleted since."""
-    known = {digest for (digest,) in db.execute("SELECT digest FROM imported_codes")}
-    return {
-        place: _find_imported(db, digest)
-        for place, (digest, _) in enumerate(tokens)
-        if digest in known
-    }
-
-
-def _keep_tokens(
-    db: sqlite3.Connection,
-    tokens: Sequence[tuple[bytes, str]],
-    known: AbstractSet[int],
-    names: Mapping[str, str],
-    make: Callable[[int, str | None], Token],
-) -> dict[int, Token]:
-    """Make and insert the tokens that are not known; one whose ids are taken is made again."""
-    kept: dict[int, Token] = {}
-    codes: list[tuple[bytes, int]] = []
-    left = [place for place in range(len(tokens)) if place not in known]
-    while left:
-        some, left = left[:_INSERTED_TOGETHER], left[_INSERTED_TOGETHER:]
-        # one statement for many: the triggers make each statement costly
-        made = {place: make(place, names.get(tokens[place][1])) for place in some}
-        values = [rows.token_row(token) for token in made.values()]
-        marks = f"({', '.join('?' * len(values[0]))})"
-        inserted = dict(
-            db.execute(
-                f"INSERT INTO tokens ({rows.TOKEN}) VALUES {', '.join([marks] * len(made))} "  # noqa: S608
-                "ON CONFLICT DO NOTHING RETURNING id, seq",
-                list(itertools.chain.from_iterable(values)),
-            ).fetchall()
-        )
-        for place, token in made.items():
-            if (seq := inserted.pop(token.id, None)) is None:
-                left.append(place)
-            else:
-                kept[place] = token
-                codes.append((tokens[place][0], seq))
-    # in the order of the index, which would be read and written all over otherwise
-    db.executemany("INSERT INTO imported_codes VALUES (?, ?)", sorted(codes))
-    return kept
-
-
 def _tally(tallies: Sequence[rows.Row]) -> Tally:
     unlimited = sum(row[4] for row in tallies)
     used = [row[5] for row in tallies if row[5] is not None]
@@ -921,7 +641,7 @@ def _tally(tallies: Sequence[rows.Row]) -> Tally:
 def _move_horizon(db: sqlite3.Connection, now: int) -> None:
     """Let the tallies hold for another instant: look at what begins or ends in between."""
     ((at,),) = db.execute("SELECT at FROM horizon").fetchall()
-    change = f"live * ({_ACTIVE_AT.format(':now')} - {_ACTIVE_AT.format(':at')})"
+    change = f"live * ({ACTIVE_AT.format(':now')} - {ACTIVE_AT.format(':at')})"
     db.execute(
         "UPDATE tallies SET active = active + more, remaining = remaining + uses, "  # noqa: S608
         "unlimited = unlimited + endless FROM ("

@@ -113,7 +113,8 @@ def test_an_option_of_the_form_can_be_left_empty(tmp_path: Path) -> None:
         for name, kinds in CONFIG["schema"].items()
         if isinstance(kinds, dict)
     }
-    given(tmp_path, {**empty, "notification_target": "", "public_token_base_url": None})
+    aliases = {"notification_target": "", "public_token_base_url": None}
+    assert given(tmp_path, {**empty, **aliases}) == given(tmp_path, {})
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -25,7 +25,7 @@ from otsd.core.ports import Ran
 from otsd.core.submit import MOST_RUNNING_OF_A_TOKEN, Submissions
 from otsd.core.tokens import Token, Visitor
 from otsd.payloads import ReplaceAction
-from otsd.server.listener import Limits, listening
+from otsd.server.listener import Limits, ListenAddress, listening
 from otsd.server.throttle import Throttle
 from otsd.server.visitor import Site, VisitorSite
 from otsd.store.store import opened
@@ -139,9 +139,8 @@ async def gallery(
                 throttle=Throttle(lambda: place.throttle_clock),
             )
             limits = Limits()
-            async with listening(
-                site.application(), "127.0.0.1", 0, site.fallback, limits
-            ) as place.port:
+            anywhere = ListenAddress("public", "127.0.0.1", 0)
+            async with listening(site.application(), anywhere, site.fallback, limits) as place.port:
                 yield place
 
 

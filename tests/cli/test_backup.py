@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -781,24 +780,12 @@ async def test_a_restore_that_was_cut_short_when_all_was_there_is_finished(
         assert (counts["actions"], counts["tokens"]) == (1, 50)
 
 
-def test_two_restores_at_a_time_do_not_meet(filled: Path, tmp_path: Path) -> None:
+async def test_two_restores_at_a_time_do_not_meet(filled: Path, tmp_path: Path) -> None:
     file = tmp_path / "backup.tar"
     file.write_bytes(packed(members(filled)))
-    directory = tmp_path / "data"
-    directory.mkdir(mode=0o700)
-    held = os.open(directory, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    try:
-        ran = subprocess.run(
-            [sys.executable, "-m", "otsd", "restore", str(file)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "OTSD_STORAGE__DIRECTORY": str(directory)},
-        )
-    finally:
-        os.close(held)
-    assert ran.returncode == 1
+    daemon = Daemon(tmp_path)
+    with database.held(daemon.directory):
+        ran = await call(daemon, "restore", str(file))
+    assert (ran.returncode, ran.stdout) == (1, "")
     assert "Another otsd is running" in ran.stderr
-    assert names(directory) == set()
+    assert names(daemon.directory) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from otsd.store.store import opened
 from tests.cli.calling import call
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.server.owner import Browser, daemon_with_admin
 
 PARTS = ("configuration", "storage", "Home Assistant", "broker")
 
@@ -148,6 +150,56 @@ async def test_what_does_not_answer_is_given_five_seconds(
     assert "answer" in read(silent, 1)["Home Assistant"]
 
 
+async def test_ports_that_the_daemon_could_not_have_are_told_and_the_rest_is_tried(
+    tmp_path: Path, fake_home: FakeHomeAssistant
+) -> None:
+    daemon = Daemon(tmp_path, url=fake_home.url, token=fake_home.token)
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        told = await check(daemon, status=1)
+        assert told["configuration"].startswith(
+            f"failed     public.port (OTSD_PUBLIC__PORT): port {daemon.port} of 127.0.0.1 is in use"
+        )
+        assert told["storage"].startswith("ok")
+        assert told["Home Assistant"].startswith("ok")
+
+        # 192.0.2.0/24 is for documentation (RFC 5737)
+        ran = await call(daemon, "check", "--admin.host", "192.0.2.1")
+    assert ran.returncode == 1
+    first, second, *rest = ran.stdout.splitlines()
+    assert "public.port (OTSD_PUBLIC__PORT)" in first
+    assert second.strip() == (
+        "admin.host (OTSD_ADMIN__HOST): 192.0.2.1 is no address of this machine. Choose one that is."
+    )
+    assert len(rest) == len(PARTS) - 1
+    assert (await check(daemon))["configuration"] == "ok         every setting can be used"
+
+
+async def test_a_login_on_the_admin_page_is_known_without_a_daemon(
+    tmp_path: Path, fake_home: FakeHomeAssistant
+) -> None:
+    async with (
+        daemon_with_admin(tmp_path, fake_home, token=None) as daemon,
+        Browser(daemon.admin_url) as browser,
+    ):
+        await browser.log_in(fake_home)
+        await browser.get(fake_home.authorize(await browser.begin("/connect")))
+        await daemon.connected()
+        await daemon.stop()
+        before = {path.name for path in daemon.directory.iterdir()}
+        told = await check(daemon)
+        assert told["Home Assistant"] == (
+            "not tried  otsd was connected on the admin page; otsd run tries that"
+        )
+        assert {path.name for path in daemon.directory.iterdir()} == before
+
+        await daemon.start()
+        gone = await browser.api("POST", "/home-assistant/disconnect")
+        assert gone.status == 204, gone.text
+        await daemon.stop()
+        told = await check(daemon)
+        assert told["Home Assistant"].startswith("off        no access token is configured")
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -196,7 +248,10 @@ async def test_storage_that_cannot_be_used_is_explained_as_the_daemon_would(
     found = await check(daemon, status=1)
     assert found["storage"].startswith("failed     ")
     assert told in found["storage"]
-    assert found["Home Assistant"].startswith("off")
+    is_known = harm == "a file above"  # there is nothing in which a login could be kept
+    assert found["Home Assistant"].startswith(
+        "off  " if is_known else "not tried  the storage comes first"
+    )
 
 
 async def test_a_wrong_configuration_is_listed_and_nothing_else_is_tried(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ IN_TIME = 15.0  # 3.6 s where two cores have nothing else to do; at most 5 s are
 
 CHANGED = "taken, with a change as"
 SPACES = "its comment had line breaks or control characters, which are spaces now"
+NEGATIVE = "its uses left were -2, and are 0 now"
 ORPHAN = "its action is not in the file, so it is revoked"
 
 
@@ -50,19 +51,21 @@ async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
     content = importing.file(tokens, Ring={"service": None}, **{"Tür\n": importing.DOOR})
     path = write(daemon, content)
     rehearsed = await call(daemon, "import", path, "--dry-run")
-    assert rehearsed.returncode == 0, rehearsed.stderr
+    assert (rehearsed.returncode, rehearsed.stderr) == (0, "")
     assert rehearsed.stdout.endswith("Nothing was changed.\n")
     assert (await daemon.status())["counts"]["actions"] == 0
 
     done = await call(daemon, "import", path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "a generator that can be guessed" in done.stderr
+    assert "otsd token rotate ID" in done.stderr
     shown = (await daemon.admin("GET", "/tokens")).json["items"]
     ids = {each["comment"]: each["id"] for each in shown}
     assert done.stdout.splitlines() == [
         "action Open door: taken as open-door",
         "action Ring: refused; it names no service",
         "action Tür\\n: taken, with a change as tur; its title is now 'Tür'",
-        f"token number 2 (Neighbour): {CHANGED} {ids['Neighbour']}; uses_left was -2, and is 0 now",
+        f"token number 2 (Neighbour): {CHANGED} {ids['Neighbour']}; {NEGATIVE}",
         "token number 3: refused; its action is refused",
         f"token number 4 ( [31mred): {CHANGED} {ids[' [31mred']}; {SPACES}; {ORPHAN}",
         "token number 5: refused; its code is not 32 letters",
@@ -70,6 +73,7 @@ async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
     ]
     again = await call(daemon, "import", path)
     assert again.stdout.splitlines()[-1] == "5 here already, 3 refused."
+    assert again.stderr == ""
 
     for form in ("--json", "--dry-run"):
         told = await call(daemon, "import", path, form)
@@ -111,7 +115,7 @@ async def test_json_shows_every_token(daemon: Daemon) -> None:
     [
         (b"", "it is not JSON"),
         (b"[]", "it is not an object"),
-        (b"{}", "is it another file?"),
+        (b"{}", "and may be another file.\n"),
         (importing.file(importing.large(3))[:-20], "it is not JSON"),
         (b'{"tokens": NaN}', "a number in it is none"),
         (b"[" * 100_000, "it is nested too deep"),
@@ -134,6 +138,7 @@ async def test_a_file_can_come_through_a_pipe(daemon: Daemon) -> None:
     text = '{"service_calls": {"Ring": {"service": "script.ring"}}, "tokens": {}}'
     ran = await call(daemon, "import", "-", stdin=text)
     assert (ran.returncode, ran.stdout) == (0, "action Ring: taken as ring\n1 taken.\n"), ran.stderr
+    assert ran.stderr == ""
 
 
 async def test_a_file_that_is_not_there_is_said_so(daemon: Daemon) -> None:

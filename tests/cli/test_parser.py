@@ -160,6 +160,43 @@ def test_wrong_usage_is_explained_and_does_nothing(
     assert told in refused(capsys, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("run", "--public-port", "80"), "; did you mean --public.port?"),
+        (("run", "--home-assistant.url=http://a"), "; did you mean --home_assistant.url?"),
+        (("run", "--public.prot", "80"), "; did you mean --public.port?"),
+        (
+            ("run", "--base-url", "http://a"),
+            "; did you mean --public.base_url or --admin.base_url?",
+        ),
+        (("token", "create", "a", "--comm", "x"), "; did you mean --comment?"),
+        (("import", "db.json", "--dryrun"), "; did you mean --dry-run?"),
+        (("tokens", "list"), "; did you mean token?"),
+        (("token", "crate", "a"), "; did you mean create?"),
+        (("token", "list", "--state", "use_up"), "; did you mean used_up?"),
+        (("--config", "a.toml", "run"), "--config stands after the command: otsd COMMAND --config"),
+        (("--public.port=80", "run"), "stands after the command: otsd COMMAND --public.port"),
+        (("token", "--limit", "3", "list"), "after the command: otsd token COMMAND --limit"),
+    ],
+)
+def test_what_was_probably_meant_is_said(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], hint: str
+) -> None:
+    assert f"{hint}\n" in refused(capsys, *words)
+
+
+def test_what_is_like_nothing_gets_no_hint_and_its_own_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = refused(capsys, "token", "revoke", "k7m2qx4d", "--wholly-different")
+    assert told.startswith("usage: otsd token revoke ")
+    assert told.endswith(
+        "otsd token revoke: error: unrecognized arguments: --wholly-different\n"
+        "otsd token revoke --help says more.\n"
+    )
+
+
 def test_a_comment_may_begin_with_a_dash_and_a_number_may_be_negative() -> None:
     given = parse("token", "create", "a", "--comment=--so--", "--uses", "-1")
     assert given.comment == "--so--"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from otsd.server.listener import ListenAddress
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
 
@@ -28,18 +32,46 @@ async def test_a_wrong_configuration_ends_it_with_every_fault(tmp_path: Path) ->
 async def test_what_keeps_it_from_starting_is_one_message(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        ran = await daemon.command("run", "--public.port", port, "--log.level", "error")
+        port = taken.getsockname()[1]
+        ran = await daemon.command("run", "--admin.port", str(port), "--log.level", "error")
     assert (ran.returncode, ran.stdout) == (1, "")
-    (line,) = ran.stderr.splitlines()
-    assert line.startswith("otsd: ")
-    assert port in line
+    assert ran.stderr == (
+        f"otsd: admin.port (OTSD_ADMIN__PORT): port {port} of 127.0.0.1 is in use by another "
+        "program, which may be another otsd. End that, or choose another port.\n"
+    )
     async with daemon:
         second = await daemon.command("run", "--public.port", "0")
         assert second.returncode == 1
         assert "Another otsd is running with the storage directory" in second.stderr
         assert "Traceback" not in second.stderr
         assert (await daemon.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "port (OTSD_PUBLIC__PORT): this user may not listen on port 80. Choose a port from 1024 on.",
+        ),
+        (
+            OSError("could not bind on any address"),  # asyncio's, from Python 3.13 on
+            "host (OTSD_PUBLIC__HOST): nas is no address of this machine. Choose one that is.",
+        ),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "host (OTSD_PUBLIC__HOST): the name nas is not known here. Choose an address.",
+        ),
+        (
+            OSError(errno.ENOBUFS, "No buffer space available"),
+            "port (OTSD_PUBLIC__PORT): cannot listen on nas port 80: No buffer space available.",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_told_by_its_setting(
+    error: OSError, told: str
+) -> None:
+    assert ListenAddress("public", "nas", 80).why_not(error) == f"public.{told}"
 
 
 async def test_the_command_line_is_the_strongest_and_takes_a_secret_from_its_file(

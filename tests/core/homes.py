@@ -90,6 +90,8 @@ class FillingStore(SqliteStore):
     tries: int = 0
     claiming: int = 0
     """How many claims were asked for; they are taken once the writer is ``free``."""
+    settling: int = 0
+    """How many outcomes were asked to be written; they are once the writer is ``free``."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -108,6 +110,8 @@ class FillingStore(SqliteStore):
         self._fail_if_full("settle")
         if claim.submission.id in self.unwritable:
             raise ValueError("a value that cannot be written")
+        self.settling += 1
+        await self.free.wait()
         return await super().settle(claim, outcome, now, announce)
 
     async def delivered(self, queue: Any, upto: int) -> None:

@@ -625,6 +625,22 @@ async def test_a_use_that_is_taken_after_otsd_gave_up_comes_back_and_nothing_is_
         assert world.store.attempt(found.token.id, "attempt-1") == told
 
 
+async def test_whoever_waits_hears_an_outcome_that_is_being_written_when_otsd_gives_up(
+    world: World,
+) -> None:
+    world.home.answering.clear()
+    found = await world.mint()
+    attempted = await world.submissions.submit(found, "attempt-1", VISITOR)
+    await until(lambda: world.home.runs)
+    world.store.free.clear()
+    world.home.answering.set()
+    await until(lambda: world.store.settling)
+    world.submissions.give_up()
+    await asyncio.sleep(0)
+    world.store.free.set()
+    assert (await attempted.finished(SOON)).state is SubmissionState.EXECUTED
+
+
 async def test_the_end_of_the_grace_ends_what_was_not_asked_yet_too(world: World) -> None:
     world.store.free.clear()
     found = await world.mint()

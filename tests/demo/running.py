@@ -171,8 +171,8 @@ class Demo:
 
     @property
     def admin(self) -> str:
-        """The address of the owner's page."""
-        return self._read(r"The owner's page +(http://\S+)\n")
+        """The address of the admin page."""
+        return self._read(r"The admin page +(http://\S+)\n")
 
     @property
     def login(self) -> tuple[str, str]:
@@ -224,7 +224,7 @@ class Demo:
                 return str((await answer.json())["result"])
 
     async def enter(self) -> list[str]:
-        """Log in to the owner's page as it says, and return the comments of the links there."""
+        """Log in to the admin page as it says, and return the comments of the links there."""
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
             async with http.get(f"{self.admin}/login", allow_redirects=False) as answer:

@@ -90,7 +90,7 @@ class Sandbox:
         # an answer that is an error is one for bash, too
         (folder / ".curlrc").write_text("fail\nsilent\nshow-error\n")
         machine = {key: value for key, value in os.environ.items() if not key.startswith("OTSD_")}
-        self._environment = {
+        environment = {
             **machine,
             "PATH": f"{programs}{os.pathsep}{machine['PATH']}",
             "CURL_HOME": str(folder),
@@ -101,6 +101,11 @@ class Sandbox:
             "OTSD_PUBLIC__HOST": "127.0.0.1",
             "OTSD_PUBLIC__PORT": str(self.public),
             "OTSD_ADMIN__PORT": str(self.admin),
+        }
+        self._place: dict[str, Any] = {
+            "cwd": folder,
+            "env": environment,
+            "stdin": subprocess.DEVNULL,
         }
 
     async def __aenter__(self) -> Self:
@@ -138,16 +143,15 @@ class Sandbox:
         if self.serves(text):
             await self._start(command)
             return ""
-        ended = await asyncio.to_thread(
-            subprocess.run,
-            command,
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE_WITH_PIP,
+        ended: subprocess.CompletedProcess[str] = await asyncio.to_thread(
+            lambda: subprocess.run(
+                command,
+                **self._place,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE_WITH_PIP,
+            )
         )
         assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}"
         return ended.stdout
@@ -169,13 +173,7 @@ class Sandbox:
         assert self._serving is None, "it runs already"
         with (self.folder / "log").open("wb") as log:
             process = self._serving = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                command, **self._place, stdout=log, stderr=log, start_new_session=True
             )
         async with asyncio.timeout(_PATIENCE_WITH_PIP):
             while not await self._is_ready():

@@ -729,7 +729,7 @@ def test_whatever_arrives_is_answered_and_every_token_has_a_limit_and_an_end(
         runner.run(desk.__aenter__())
         oks = []
 
-        @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+        @settings(max_examples=400, database=None, derandomize=True)
         @given(_MESSAGES)
         def arrives(message: Message) -> None:
             reply = runner.run(desk.commands.obey(message))

@@ -428,7 +428,7 @@ async def test_a_device_is_never_told_before_the_action_that_it_is_reached_by(
     world: World,
 ) -> None:
     class Late(UnreadableStore):
-        """An action and its token are made while the dashboard is being read."""
+        """An action and its token are made while the overview is being read."""
 
         async def counts(self, now: datetime) -> Any:
             counts = await super().counts(now)

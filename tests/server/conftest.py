@@ -28,7 +28,7 @@ from otsd.core.ports import ConnectionState, ConnectionStatus, Ran
 from otsd.core.submit import Submissions
 from otsd.core.tokens import Token
 from otsd.payloads import ReplaceAction
-from otsd.server.listener import Limits, listening
+from otsd.server.listener import Limits, ListenAddress, listening
 from otsd.server.throttle import Throttle
 from otsd.server.visitor import Site, VisitorSite
 from otsd.store.store import opened
@@ -278,8 +278,9 @@ async def open_place(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...
                 now=clock,
                 throttle=Throttle(lambda: place.throttle_clock),
             )
+            address = ListenAddress("public", "127.0.0.1", 0)
             place.port = await stack.enter_async_context(
-                listening(site.application(), "127.0.0.1", 0, site.fallback, limits or Limits())
+                listening(site.application(), address, site.fallback, limits or Limits())
             )
             return place
 

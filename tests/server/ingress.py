@@ -17,6 +17,7 @@ import aiohttp
 
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.server.owner import key
 
 SUPERVISOR = "172.30.32.2"
 ADMIN = "http://127.0.0.1:8099"
@@ -25,7 +26,7 @@ HOST = "homeassistant.local:8123"
 
 
 async def ask(
-    address: str, method: str, path: str, user: str | None, **headers: str
+    address: str, method: str, path: str, user: str | None, *, at: str = ADMIN, **headers: str
 ) -> dict[str, Any]:
     """Send one request as ingress does for a user, from an address."""
     sent = {
@@ -43,7 +44,7 @@ async def ask(
     async with (
         aiohttp.ClientSession(connector=connector) as http,
         http.request(
-            method, ADMIN + path, headers=sent, allow_redirects=False, json={"action": "open-door"}
+            method, at + path, headers=sent, allow_redirects=False, json={"action": "open-door"}
         ) as response,
     ):
         return {
@@ -98,6 +99,18 @@ async def main() -> None:
                 at = await ask(address, "GET", "/api/v1/session", admin, Host="127.0.0.1:8099")
                 called = await ask(address, "GET", "/", admin)
                 found |= {f"{address}": at, f"{address} as ingress": called}
+            bearer = (await key(daemon, "Prometheus", "read"))["bearer"]
+            own = {"Host": "127.0.0.1:8099", **bearer}
+            found |= {
+                "metrics": await ask(SUPERVISOR, "GET", "/metrics", admin),
+                "guest's metrics": await ask(SUPERVISOR, "GET", "/metrics", guest),
+                "metrics by key": await ask("127.0.0.1", "GET", "/metrics", None, **own),
+            }
+            visitors = f"http://127.0.0.1:{daemon.port}"
+            for address in (SUPERVISOR, "127.0.0.1"):
+                for path in ("/metrics", f"{PATH}/metrics"):
+                    name = f"public {path} from {address}"
+                    found[name] = await ask(address, "GET", path, admin, at=visitors, **bearer)
             found["log"] = {"text": daemon.log}
             json.dump({**found, "admin": admin}, sys.stdout)
 

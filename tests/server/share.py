@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from otsd.imports import WHERE
+from otsd.one_time_service import WHERE
 from tests import importing
 from tests.daemon import Daemon
 

@@ -160,6 +160,17 @@ async def test_streams_end_with_the_session_that_a_new_login_replaces(estate: Es
         assert await stream.ended(SOON)
 
 
+async def test_what_changes_after_a_key_was_deleted_is_not_told_to_its_streams(
+    estate: Estate,
+) -> None:
+    made = await key(estate.daemon, "deleted", "read")
+    async with events(estate.daemon, **made["bearer"]) as stream:
+        assert (await estate.daemon.admin("DELETE", f"/api-keys/{made['id']}")).status == 204
+        await estate.daemon.mint()
+        with pytest.raises(EOFError):
+            await stream.next("token")
+
+
 async def test_streams_of_another_session_go_on(estate: Estate) -> None:
     browser, other = await estate.owner(), await estate.owner()
     async with events(estate.daemon, other) as stream:

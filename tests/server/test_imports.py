@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,23 +15,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from otsd.core.imports import ImportReport
 from otsd.server.api import AdminApi
 from otsd.server.shapes import Import, ImportOffer
-from tests import importing
+from tests import apart, importing
 from tests.daemon import Daemon
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# a root of its own, with all that the machine has and an empty /share
-BOX = """
-root=$(mktemp -d)
+# a root with an empty /share
+BOX = f"""
+{apart.MACHINE}
 ip link set lo up
-mount -t tmpfs none "$root"
-for each in /*; do
-    if [ -L "$each" ]; then cp -P "$each" "$root$each"
-    elif [ "$each" != /share ] && [ -d "$each" ]; then
-        mkdir "$root$each" && mount --rbind "$each" "$root$each"
-    fi
-done
-mkdir "$root/share"
+root=$(mktemp -d)
+machine "$root" /share
 exec chroot "$root" sh -c 'cd "$1" && exec "$2" -m tests.server.share' sh "$PWD" "$1"
 """
 
@@ -43,17 +31,7 @@ exec chroot "$root" sh -c 'cd "$1" && exec "$2" -m tests.server.share' sh "$PWD"
 @pytest.fixture(scope="module")
 def found() -> Any:
     """Leave things in /share, in a place of its own; see `tests.server.share`."""
-    done = subprocess.run(
-        ["unshare", "--map-root-user", "--net", "--mount", "sh", "-euc", BOX, "sh", sys.executable],
-        cwd=ROOT,
-        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return apart.told(BOX, sys.executable)
 
 
 def is_problem(answer: Any, status: int, code: str) -> bool:
@@ -142,15 +120,15 @@ async def test_nothing_of_an_odd_file_surprises_the_daemon(daemon: Daemon) -> No
         },
         **{"\ud800": importing.DOOR, "Null\0": importing.DOOR, "x" * 100_000: importing.DOOR},
     )
-    for query, fates in (
+    for query, outcomes in (
         ("?dry_run=true", ["refused", "changed", "changed"]),
         ("", ["refused", "changed", "changed"]),
         ("", ["refused", "known", "known"]),
     ):
         answer = await daemon.admin("POST", f"/imports{query}", data=odd)
         report = Import.model_validate(answer.json)
-        assert [each.outcome for each in report.actions[1:]] == fates
-        expected = ["taken" if fate == "changed" else fate for fate in fates]
+        assert [each.outcome for each in report.actions[1:]] == outcomes
+        expected = ["taken" if outcome == "changed" else outcome for outcome in outcomes]
         assert [each.outcome for each in report.tokens] == expected
         assert not any(code in answer.text for code in codes)
     assert "Traceback" not in daemon.log

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import apart
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +17,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Knock in every way, in a network where 172.30.32.2 is somebody; see `tests.server.ingress`."""
     hosts = tmp_path_factory.mktemp("ingress") / "hosts"
     hosts.write_text("127.0.0.1 localhost supervisor\n")
-    network = (
-        "ip link set lo up && ip address add 172.30.32.2/32 dev lo"
-        " && ip address add 172.30.32.1/32 dev lo"
-        f" && mount --bind {hosts} /etc/hosts"
-        f" && exec {sys.executable} -m tests.server.ingress"
+    return apart.told(
+        f"""
+        ip link set lo up
+        for address in 172.30.32.2 172.30.32.1; do ip address add $address/32 dev lo; done
+        mount --bind {hosts} /etc/hosts
+        exec {sys.executable} -m tests.server.ingress
+        """
     )
-    done = subprocess.run(
-        ["unshare", "--map-root-user", "--net", "--mount", "sh", "-c", network],
-        cwd=ROOT,
-        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 async def test_an_administrator_enters_and_makes_links(found: Any) -> None:
@@ -74,6 +63,28 @@ async def test_who_is_no_active_administrator_gets_403(found: Any, who: str) -> 
     assert found[who]["status"] == 403
     assert "Only an administrator of Home Assistant may enter here" in found[who]["text"]
     assert "./login" not in found[who]["text"]
+
+
+async def test_the_metrics_are_there_as_for_a_program_with_a_key(found: Any) -> None:
+    here, there = found["metrics"], found["metrics by key"]
+    assert (here["status"], there["status"]) == (200, 200)
+    kinds = [
+        {family.name: family.type for family in text_string_to_metric_families(each["text"])}
+        for each in (here, there)
+    ]
+    assert kinds[0] == kinds[1]
+    assert "otsd_connection_up" in kinds[0]
+    for name in ("content-type", "cache-control"):
+        assert here["headers"][name] == there["headers"][name]
+    assert found["guest's metrics"]["status"] == 403
+
+
+async def test_visitors_find_no_metrics_whatever_they_claim_to_be(found: Any) -> None:
+    answers = [found[name] for name in found if name.startswith("public ")]
+    assert len(answers) == 4
+    for answer in answers:
+        assert answer["status"] == 404
+        assert "otsd_" not in answer["text"]
 
 
 async def test_a_page_of_another_site_changes_nothing(found: Any) -> None:

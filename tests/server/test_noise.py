@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otsd.core.codes import Codes
 from otsd.core.errors import UnknownToken
-from otsd.server.listener import listening
+from otsd.server.listener import ListenAddress, listening
 from otsd.server.throttle import Throttle
 from otsd.server.visitor import Site, VisitorSite
 from tests.server import wire
@@ -47,7 +47,8 @@ def noisy() -> Iterator[int]:
 
     async def serve() -> None:
         nonlocal port
-        async with listening(site.application(), "127.0.0.1", 0, site.fallback) as port:
+        address = ListenAddress("public", "127.0.0.1", 0)
+        async with listening(site.application(), address, site.fallback) as port:
             started.set()
             await stop.wait()
 
@@ -66,7 +67,7 @@ def noisy() -> Iterator[int]:
         ["GET /?token={code}", "POST /", "", "GET http://", "GET /?token={code} HTTP/1.1\r\n"]
     ),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_whatever_bytes_come_every_answer_is_ours(noisy: int, noise: bytes, begin: str) -> None:
     async def send() -> None:
         begun = begin.replace("{code}", wire.SHAPED).encode()

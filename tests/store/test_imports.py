@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from otsd.core.actions import Action
+from otsd.core.actions import NAME, Action
 from otsd.core.errors import StorageUnavailable
-from otsd.core.imports import Taken
+from otsd.core.imports import Taken, name_of
 from otsd.core.tokens import Token
-from otsd.store.store import SqliteStore
+from otsd.store.store import SqliteStore, opened
 from tests.conftest import Clock
 from tests.store import making
 
@@ -91,6 +93,45 @@ async def test_a_name_that_is_taken_gets_a_number_and_is_known_from_then_on(
         ("open-door-2", True),
         ("open-door-3", False),
     ]
+
+
+class _Waits(list[tuple[bytes, str]]):
+    """Tokens that are not told before somebody says so."""
+
+    asked, told = threading.Event(), threading.Event()
+
+    def __iter__(self) -> Iterator[tuple[bytes, str]]:
+        self.asked.set()
+        assert self.told.wait(20)
+        return super().__iter__()
+
+
+async def test_who_looks_while_the_store_is_closed_is_waited_for(
+    directory: Path, clock: Clock
+) -> None:
+    async with opened(directory) as (store, _):
+        await take(store, clock, 1)
+        tokens = _Waits([(digest(1), "Door")])
+        looking = asyncio.create_task(
+            store.take_over([], tokens, maker(clock), clock.now, dry_run=True), name="look"
+        )
+        await asyncio.to_thread(tokens.asked.wait, 20)
+        timer = threading.Timer(0.2, tokens.told.set)
+        timer.start()
+    timer.join()
+    assert (await looking).known == {0}
+
+
+async def test_thousands_of_one_name_are_told_apart_in_a_moment(
+    store: SqliteStore, clock: Clock
+) -> None:
+    name = name_of("x" * 100)
+    wishes = [(str(number), making.action(name)) for number in range(6_000)]
+    async with asyncio.timeout(3):  # it takes 0.05 s; nobody's list is shown meanwhile
+        taken = await take(store, clock, actions=wishes, dry_run=True)
+    names = {action.name for action, _ in taken.actions}
+    assert len(names) == len(wishes)
+    assert all(NAME.fullmatch(each) for each in names)
 
 
 async def test_another_action_of_a_deleted_ones_name_is_not_it(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -427,10 +427,5 @@ class History(RuleBasedStateMachine):
             assert counts.by_action[name] == tally(ours, self.last_used.get(name))
 
 
-History.TestCase.settings = settings(
-    max_examples=50,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+History.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestTheRulesHoldInAnyHistory = History.TestCase

@@ -735,6 +735,16 @@ async def test_an_action_that_tokens_use_is_deleted_only_by_force(
         await store.delete_action("open-door", force=True, now=clock.now)
 
 
+async def test_force_revokes_a_token_that_is_made_meanwhile_too(
+    store: SqliteStore, clock: Clock
+) -> None:
+    revoked, token = await asyncio.gather(
+        store.delete_action("open-door", force=True, now=clock.now), add(store, clock)
+    )
+    assert revoked == 1
+    assert kept(store, token).state(clock.now) is TokenState.REVOKED
+
+
 async def test_every_token_that_is_not_revoked_keeps_its_action(
     store: SqliteStore, clock: Clock
 ) -> None:

@@ -110,7 +110,7 @@ def read(content: bytes) -> ImportFile:
         raise _damaged("it is not an object with service_calls and tokens")
     parts = {name: document[name] for name in _PARTS if document.get(name) is not None}
     if not parts:
-        raise _damaged("it has neither service_calls nor tokens: is it another file?")
+        raise _damaged("it has neither service_calls nor tokens, and may be another file")
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise _damaged(f"its {name} are not an object")
@@ -239,10 +239,10 @@ def _uses(entry: Mapping[str, Any], notes: list[str]) -> tuple[int, int]:
         left = 1 if most is None else most
     kept = min(max(left, 0), MOST_USES)
     if kept != left:
-        notes.append(f"uses_left was {_shown(left)}, and is {kept} now")
+        notes.append(f"its uses left were {_shown(left)}, and are {kept} now")
     fitting = min(max(1 if most is None else most, kept, 1), MOST_USES)
     if most is not None and most != fitting:
-        notes.append(f"uses_max was {_shown(most)}, and is {fitting} now")
+        notes.append(f"its uses in all were {_shown(most)}, and are {fitting} now")
     return fitting, kept
 
 
@@ -256,7 +256,7 @@ def _whole(entry: Mapping[str, Any], name: str) -> int | None:
 
 
 def _shown(number: int) -> str:
-    return str(number) if abs(number) <= _MOST_SHOWN else "far too large a number"
+    return str(number) if abs(number) <= _MOST_SHOWN else "far too many"
 
 
 def _comment(comment: object, code: str, notes: list[str]) -> str:
