@@ -15,9 +15,11 @@ from otsd.cli import parser
 from otsd.settings import schema
 from tests.confined import settings
 from tests.daemon import Daemon
-from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.mqtt.ear import Ear
 from tests.real.broker import Mosquitto
+from tests.real.home_assistant import HomeAssistant
 from tests.test_docs import blocks
+from tests.walk import in_toml, walk, way_to
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "docs" / "otsd.service"
@@ -93,23 +95,20 @@ class Confined(Daemon):
         return self.process
 
 
-async def test_it_does_all_of_its_work_under_the_filters_of_the_unit(
-    tmp_path: Path, fake_home: FakeHomeAssistant
+@pytest.mark.real
+async def test_it_goes_the_whole_way_under_the_filters_of_the_unit(
+    tmp_path: Path, real_home: HomeAssistant
 ) -> None:
-    async with Mosquitto(tmp_path / "broker", tls=True) as broker:
-        more = {**broker.settings, "storage.directory": f'"{tmp_path / "data"}"'}
-        url = fake_home.url.replace("127.0.0.1", "localhost")
-        async with Confined(tmp_path, url=url, token=fake_home.token, settings=more) as otsd:
+    async with Mosquitto(tmp_path / "broker", tls=True) as broker, Ear(broker) as ear:
+        directory = {"storage.directory": f'"{tmp_path / "data"}"'}
+        more = {**broker.settings, **in_toml(), **directory}
+        url = real_home.url.replace("127.0.0.1", "localhost")
+        async with Confined(tmp_path, url=url, token=real_home.token, settings=more) as otsd:
             assert otsd.process is not None
             status = Path(f"/proc/{otsd.process.pid}/status").read_text()
             assert re.search(r"^Seccomp_filters:\s*2$", status, re.MULTILINE)
-            await otsd.connected()
-            await otsd.until_status(lambda status: status["mqtt"]["state"] == "connected")
-            await otsd.action()
-            token = await otsd.mint(max_uses=2)
-            assert (await otsd.submit(token["code"])).status == 200
-            await otsd.announced()
-            assert (await otsd.get(f"/?token={token['code']}")).status == 200
+            await walk(way_to(otsd), real_home, ear)
+            token = await otsd.mint()
             assert (await otsd.admin("GET", f"/tokens/{token['id']}/qr.png")).status == 200
             assert (await otsd.admin("GET", "/openapi.json")).status == 200
             assert await otsd.stop() == 0
@@ -134,3 +133,5 @@ def test_the_page_and_the_unit_speak_of_the_same_places() -> None:
     confining = UNIT.read_text().partition("# what it may not do\n")[2].partition("\n[Install]")[0]
     named = set(re.findall(r"^(\w+)=", confining, re.MULTILINE))
     assert sorted(named - explained) == []
+    (secret,) = re.findall(r"^\[Service\]\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert {f"#{line}" for line in secret.splitlines()} < {*UNIT.read_text().splitlines()}
