@@ -1,4 +1,4 @@
-"""One browser for all tests of the dashboard, and a house and a daemon for those of each view."""
+"""One browser for all tests of the admin page, and a house and a daemon for those of each view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def estate(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Estate]:
-    """Return a house with two actions, the second of which has markup for its title."""
+    """Return a house with a link and two actions, the second of which has markup for its title."""
     async with FakeHomeAssistant() as home:
         home.set_state("lock.front_door", "locked")
         folder = tmp_path_factory.mktemp("estate")
@@ -32,6 +32,7 @@ async def estate(
             await daemon.connected()
             await daemon.action(defaults={"max_uses": 1, "expires_in": "7d"})
             await daemon.action("evil", title=f"Evil {EVIL}")
+            await daemon.mint(comment="Neighbour")
             estate = Estate(home, daemon, browser)
             await estate.log_in()
             yield estate

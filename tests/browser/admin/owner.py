@@ -1,4 +1,4 @@
-"""An owner in front of the dashboard: logged in with Home Assistant, on a phone or at a desk."""
+"""An owner in front of the admin page: logged in with Home Assistant, on a phone or at a desk."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Estate:
 
     @asynccontextmanager
     async def owner(self, **more: Any) -> AsyncIterator[Owner]:
-        """Open the dashboard; in the end nothing may have gone wrong in the browser."""
+        """Open the admin page; in the end nothing may have gone wrong in the browser."""
         assert self._session is not None
         async with visiting(self._browser, storage_state=self._session, **more) as context:
             owner = Owner(await context.new_page(), self.daemon)
@@ -53,7 +53,7 @@ class Estate:
 
 
 class Owner:
-    """One page of the dashboard, and what the browser did and complained of."""
+    """One page of the admin page, and what the browser did and complained of."""
 
     def __init__(self, page: Page, daemon: Daemon) -> None:
         self.page = page

@@ -1,4 +1,4 @@
-"""Take the pictures of the owner's page that the documentation shows.
+"""Take the pictures of the admin page that the documentation shows.
 
 ``scripts/screenshots`` writes them to ``docs/pictures``: each view on a phone and on a desk, light
 and dark. The house and the broker are fakes, the daemon is a real one, whose tokens were used over
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from playwright.async_api import Browser, BrowserContext, FilePayload, Page, StorageState
 
+from tests import importing
 from tests.browser.admin.owner import DESK, PHONE
 from tests.browser.browsing import browsing, visiting
 from tests.browser.screenshots import PICTURES
@@ -47,17 +48,16 @@ _GARAGE: Final = "action: cover.open_cover\ntarget:\n  entity_id: cover.garage\n
 # what One Time Service keeps
 _OLD: Final = {
     "service_calls": {
-        "Let me in": {"service": "lock.unlock", "data": {"entity_id": "lock.front_door"}},
+        "Let me in": importing.DOOR,
     },
     "tokens": {
-        code * 32: {
-            "service_call_name": "Let me in",
-            "created": "2024-09-10T12:00:00.123456789+02:00",
-            "expires": expires,
-            "uses_max": most,
-            "uses_left": left,
-            "comment": comment,
-        }
+        code * 32: importing.token(
+            service_call_name="Let me in",
+            expires=expires,
+            uses_max=most,
+            uses_left=left,
+            comment=comment,
+        )
         for code, expires, most, left, comment in (
             ("a", None, 1, 1, "Chimney sweep"),
             ("b", None, 12, 7, "Heating engineer"),
@@ -323,6 +323,6 @@ async def take(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Pictures of the owner's page.")
+    parser = argparse.ArgumentParser(description="Pictures of the admin page.")
     parser.add_argument("folder", nargs="?", type=Path, default=PICTURES, help="where to")
     asyncio.run(take(parser.parse_args().folder))

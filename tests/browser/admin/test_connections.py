@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, expect
+from playwright.async_api import Browser, Locator, Route, expect
 
 from tests.browser.admin.owner import EVIL, Estate, Owner
 from tests.fakes.home_assistant import Fail, FakeHomeAssistant
@@ -28,6 +28,25 @@ async def home(estate: Estate) -> AsyncIterator[FakeHomeAssistant]:
 
 def card(owner: Owner, name: str) -> Locator:
     return owner.page.get_by_role("region", name=name)
+
+
+async def test_links_that_nobody_else_can_open_are_told_of_until_otsd_has_another_address(
+    phone: Owner,
+) -> None:
+    await phone.go("#/connections")
+    warning = phone.page.locator("otsd-connections .notice")
+    await expect(warning).to_contain_text("Links begin with http://localhost")
+    await phone.check_access()
+    await phone.check_width()
+
+    async def answer(route: Route) -> None:
+        response = await route.fetch()
+        session = {**await response.json(), "base_url": "https://door.example.org"}
+        await route.fulfill(response=response, json=session)
+
+    await phone.page.route("**/api/v1/session", answer)
+    await phone.page.evaluate("dispatchEvent(new Event('online'))")  # as after a restart
+    await expect(warning).to_have_count(0)
 
 
 def key_named(owner: Owner, name: str) -> Locator:

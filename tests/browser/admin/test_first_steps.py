@@ -29,10 +29,10 @@ async def test_the_first_steps_lead_to_a_first_link(
             estate = Estate(home, daemon, browser)
             await estate.log_in()
             async with estate.owner(**DEVICES[device]) as owner:
-                await follow(owner, home)
+                await follow(owner, home, estate)
 
 
-async def follow(owner: Owner, home: FakeHomeAssistant) -> None:
+async def follow(owner: Owner, home: FakeHomeAssistant, estate: Estate) -> None:
     await expect(owner.heading()).to_have_text("Welcome")
     await owner.check_access()
     await owner.check_width()
@@ -49,11 +49,16 @@ async def follow(owner: Owner, home: FakeHomeAssistant) -> None:
     await owner.button("Save").click()
     await expect(owner.heading()).to_have_text("Welcome")
     await expect(does.get_by_label("Done")).to_be_visible()
+    async with estate.owner() as elsewhere:  # a browser that saw nothing of this goes on there
+        await expect(elsewhere.button("Make a link")).to_be_visible()
     await owner.button("Make a link").click()
     await owner.page.get_by_role("button", name="Unlock Front door Once").click()
     link = await owner.link()
     assert "/?token=" in link
     await owner.page.keyboard.press("Escape")
-    await expect(owner.heading()).to_have_text("Tokens")
+    await expect(owner.heading()).to_have_text("Links")
     await expect(owner.page.locator("otsd-welcome")).to_have_count(0)
+    (token,) = (await owner.daemon.admin("GET", "/tokens")).json["items"]
+    await owner.daemon.admin("DELETE", f"/tokens/{token['id']}")
+    await expect(owner.button("Make a link")).to_be_visible()
     owner.requests = [each for each in owner.requests if home.url not in each.url]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 import pytest
 from playwright.async_api import Browser, FilePayload, Locator, Route, expect
 
+from tests import importing
 from tests.browser.admin.owner import DEVICES, EVIL, Estate, Owner
 from tests.daemon import Daemon
 from tests.fakes.home_assistant import FakeHomeAssistant
@@ -24,27 +24,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 FOUND: Final = "imports/one-time-service"
 
 
-def old_code() -> str:
-    return "".join(secrets.choice(string.ascii_letters) for _ in range(32))
-
-
-def old_token(**more: Any) -> dict[str, Any]:
-    return {
-        "service_call_name": "Open door",
-        "created": "2024-09-10T12:00:00.123456789+02:00",
-        "expires": None,
-        "uses_max": 1,
-        "uses_left": 1,
-        "comment": None,
-        **more,
-    }
-
-
 def old_file(*tokens: dict[str, Any], **actions: Any) -> bytes:
     """Return what One Time Service wrote; a token may name its ``code``."""
-    door = {"service": "lock.unlock", "data": {"entity_id": "lock.front_door"}}
-    kept = {token.pop("code", old_code()): token for token in tokens}
-    return json.dumps({"service_calls": {"Open door": door, **actions}, "tokens": kept}).encode()
+    kept = {token.pop("code", importing.code()): token for token in tokens}
+    return importing.file(kept, **actions)
 
 
 class Share:
@@ -134,15 +117,15 @@ async def beginner(browser: Browser, folder: Path) -> AsyncIterator[tuple[Estate
 
 
 async def test_a_file_of_the_owners_is_looked_at_and_then_taken(owner: Owner) -> None:
-    daemon, code, twist = owner.daemon, old_code(), secrets.token_hex(4)
+    daemon, code, twist = owner.daemon, importing.code(), secrets.token_hex(4)
     content = old_file(
-        old_token(code=code, comment=f"Plumber {EVIL} {twist}"),
-        old_token(
+        importing.token(code=code, comment=f"Plumber {EVIL} {twist}"),
+        importing.token(
             comment="Guests", expires="2031-03-01T18:00:00Z", uses_max=6, uses_left=4,
             service_call_name=f"Light {twist}",
         ),
-        old_token(comment="Cleaner", uses_max=20, uses_left=-1),
-        old_token(comment="Neighbour", uses_left="many"),
+        importing.token(comment="Cleaner", uses_max=20, uses_left=-1),
+        importing.token(comment="Neighbour", uses_left="many"),
         **{
             f"Light {twist}": {"service": "light.turn_on", "data": {"entity_id": "light.hall"}},
             f"Broken {EVIL} {twist}": {"data": {}},
@@ -168,18 +151,23 @@ async def test_a_file_of_the_owners_is_looked_at_and_then_taken(owner: Owner) ->
     await expect(plumber).to_contain_text("Open door · 1 use left · no end")
     await expect(guests).to_contain_text(f"Light {twist} · 4 of 6 left · expires in")
     cleaner = group(owner, "To be taken over with a change 1 link")
-    await expect(cleaner).to_contain_text("Uses_left was -1, and is 0 now")
+    await expect(cleaner).to_contain_text("Its uses left were -1, and are 0 now")
     neighbour = group(owner, "Cannot be taken over 1 link")
     await expect(neighbour).to_contain_text("Its uses_left is not a whole number")
     await owner.check_access()
     await owner.check_width()
+    view = owner.page.locator("otsd-import")
+    await expect(view).to_contain_text(f"if they begin with http://localhost:{daemon.port}")
+    await expect(view.locator(".notice")).to_contain_text(
+        "works only on the machine that otsd runs on"
+    )
     assert await count(daemon, "tokens") == tokens
 
     await owner.button("Take over 3 links").click()
     result = owner.page.get_by_role("heading", name="3 links taken over")
     await expect(result).to_be_focused()
-    await expect(owner.page.locator("otsd-import")).to_contain_text("public.base_url")
-    await expect(owner.page.locator("otsd-import")).to_contain_text("can be guessed")
+    await expect(view).to_contain_text("public.base_url")
+    await expect(view).to_contain_text("can be guessed")
     await owner.check_access()
     await owner.check_width()
     assert await count(daemon, "tokens") == tokens + 3
@@ -203,7 +191,7 @@ async def test_a_damaged_file_is_refused_with_the_reason_and_another_can_be_chos
     await expect(alert).to_contain_text("This is no file of the One Time Service add-on")
     await expect(phone.page.locator("otsd-import-entries")).to_have_count(0)
     await phone.check_access()
-    await choose(phone, old_file(old_token(comment="Mended")))
+    await choose(phone, old_file(importing.token(comment="Mended")))
     await expect(phone.page.get_by_text("Mended")).to_be_visible()
     await expect(alert).to_have_count(0)
 
@@ -211,7 +199,7 @@ async def test_a_damaged_file_is_refused_with_the_reason_and_another_can_be_chos
 async def test_the_first_steps_offer_what_one_time_service_left(
     browser: Browser, tmp_path: Path
 ) -> None:
-    first = old_file(old_token(comment="Plumber"))
+    first = old_file(importing.token(comment="Plumber"))
     async with (
         beginner(browser, tmp_path) as (estate, share),
         estate.owner() as phone,
@@ -251,7 +239,9 @@ async def test_the_first_steps_offer_what_one_time_service_left(
         await expect(view).to_contain_text("/share/one-time-service/db.json")
 
         # somebody writes there while the owner reads
-        share.content = old_file(old_token(comment="Plumber"), old_token(comment="Burglar"))
+        share.content = old_file(
+            importing.token(comment="Plumber"), importing.token(comment="Burglar")
+        )
         await phone.button("Take over 1 link").click()
         await expect(phone.page.get_by_role("alert")).to_contain_text("The file has changed")
         links = group(phone, "To be taken over 2 links")
@@ -268,10 +258,22 @@ async def test_the_first_steps_offer_what_one_time_service_left(
         assert await count(estate.daemon, "tokens") == 1
 
 
+async def test_what_otsd_does_not_know_of_imported_uses_is_not_told(phone: Owner) -> None:
+    new, used = (f"{kind} {secrets.token_hex(4)}" for kind in ("New", "Used"))
+    content = old_file(importing.token(comment=new), importing.token(comment=used, uses_left=0))
+    assert (await take(phone.daemon, content)).status == 200
+    await expect(phone.row(new)).to_contain_text("not used here yet")
+    await expect(phone.row(used)).to_contain_text("used before the import")
+    await phone.row(used).click()
+    await expect(phone.page.locator("otsd-token .facts")).to_contain_text("used before the import")
+    history = phone.page.locator("otsd-token-history")
+    await expect(history).to_contain_text("Nothing that otsd knows of.")
+
+
 @pytest.mark.parametrize("device", DEVICES)
 async def test_one_tap_makes_a_new_link_of_an_imported_one(estate: Estate, device: str) -> None:
-    daemon, code, comment = estate.daemon, old_code(), f"Cleaner {secrets.token_hex(4)}"
-    taken = await take(daemon, old_file(old_token(code=code, comment=comment, uses_max=3)))
+    daemon, code, comment = estate.daemon, importing.code(), f"Cleaner {secrets.token_hex(4)}"
+    taken = await take(daemon, old_file(importing.token(code=code, comment=comment, uses_max=3)))
     assert taken.status == 200, taken.text
     (token,) = taken.json["tokens"]
     async with estate.owner(**DEVICES[device]) as owner:
@@ -285,7 +287,7 @@ async def test_one_tap_makes_a_new_link_of_an_imported_one(estate: Estate, devic
         await owner.check_width()
         await row.click()
         await expect(owner.heading()).to_have_text(comment)
-        notice = owner.page.locator("otsd-token .weak")
+        notice = owner.page.locator("otsd-token .notice")
         await expect(notice).to_contain_text("Its code comes from a generator that can be guessed.")
         for useless in ("Link and QR code", "Replace link"):
             await expect(owner.button(useless)).to_have_count(0)
@@ -303,7 +305,7 @@ async def test_one_tap_makes_a_new_link_of_an_imported_one(estate: Estate, devic
         await owner.button("Done").click()
         await expect(notice).to_have_count(0)
         await expect(owner.button("Link and QR code")).to_be_visible()
-        await owner.page.get_by_role("link", name="All tokens").click()
+        await owner.page.get_by_role("link", name="All links").click()
         await expect(row).to_be_visible()
         await expect(row.locator("otsd-weak")).to_have_count(0)
 

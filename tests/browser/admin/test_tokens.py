@@ -6,17 +6,14 @@ import asyncio
 import io
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 import segno
-from playwright.async_api import Browser, Locator, expect
+from playwright.async_api import Locator, Route, expect
 
-from tests.browser.admin.owner import EVIL, Estate, Owner
-from tests.fakes.home_assistant import FakeHomeAssistant
-from tests.server.owner import daemon_with_admin
+from tests.browser.admin.owner import EVIL, Owner
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -385,18 +382,47 @@ async def test_what_is_deleted_is_gone_with_its_history(phone: Owner) -> None:
     token = await opened(phone, "Nobody")
     await phone.button("Delete").click()
     await phone.sheet().get_by_role("button", name="Delete").click()
-    await expect(phone.heading()).to_have_text("Tokens")
+    await expect(phone.heading()).to_have_text("Links")
     assert phone.page.url.endswith("#/tokens")
     assert (await phone.daemon.admin("GET", f"/tokens/{token['id']}")).status == 404
     await expect(phone.row(token["comment"])).to_have_count(0)
 
 
-async def test_a_token_that_is_not_there_is_told_of(phone: Owner) -> None:
+async def test_a_link_that_is_not_there_is_told_of(phone: Owner) -> None:
+    told = phone.page.get_by_role("heading", name="There is no such link")
     await phone.go("#/tokens/nowhere")
-    await expect(phone.page.get_by_role("alert")).to_contain_text("There is no token 'nowhere'")
+    await expect(told).to_be_visible()
     token = await opened(phone, "Gone")
+    await expect(told).to_have_count(0)
     await phone.daemon.admin("DELETE", f"/tokens/{token['id']}")
-    await expect(phone.page.get_by_role("heading", name="It was deleted")).to_be_visible()
+    await expect(told).to_be_visible()
+
+
+async def test_a_link_that_nobody_else_can_open_is_handed_over_with_a_warning(phone: Owner) -> None:
+    token = await opened(phone, "Far away")
+    base = ""
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(json={"url": f"{base}/?token={token['code']}"})
+
+    await phone.page.route(f"**/tokens/{token['id']}/link", answer)
+    warning = phone.sheet().locator(".notice")
+    for base, is_local in [
+        ("http://localhost:1337", True),
+        ("http://127.0.0.1/door", True),
+        ("http://[::1]:1337", True),
+        ("http://otsd.localhost", True),
+        ("https://localhost.example.org", False),
+        ("https://127.example.org", False),
+        ("http://192.168.1.20:1337", False),
+    ]:
+        assert (await show_link(phone)).startswith(base)
+        await expect(warning).to_have_count(int(is_local))
+        if is_local:
+            await expect(warning).to_contain_text(f"Links begin with {base.removesuffix('/door')}")
+            await expect(warning).to_contain_text("public.base_url")
+        await phone.button("Done").click()
+        await expect(phone.sheet()).to_have_count(0)
 
 
 async def test_back_in_the_list_one_is_where_one_was(phone: Owner) -> None:
@@ -413,7 +439,7 @@ async def test_back_in_the_list_one_is_where_one_was(phone: Owner) -> None:
     await row.click()
     await expect(phone.button("Pause")).to_be_visible()
     assert await phone.page.evaluate("scrollY") == 0
-    await phone.page.get_by_role("link", name="All tokens").click()
+    await phone.page.get_by_role("link", name="All links").click()
     await expect(row).to_be_in_viewport()
 
 
@@ -516,24 +542,3 @@ async def test_everybody_can_use_it(owner: Owner) -> None:
         await owner.check_access()
         await owner.page.keyboard.press("Escape")
         await expect(owner.sheet()).to_have_count(0)
-
-
-async def test_an_empty_list_says_so_until_the_first_link(browser: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeHomeAssistant() as home,
-        daemon_with_admin(tmp_path, home, token=home.token) as daemon,
-    ):
-        await daemon.connected()
-        await daemon.action()
-        estate = Estate(home, daemon, browser)
-        await estate.log_in()
-        async with estate.owner() as owner:
-            empty = owner.page.get_by_role("heading", name="No tokens yet")
-            await expect(empty).to_be_visible()
-            await owner.check_access()
-            await owner.button("New link").click()
-            await owner.page.get_by_role("button", name=f"{ACTION} Once").click()
-            await owner.link()
-            await owner.button("Done").click()
-            await expect(owner.row(ACTION)).to_have_count(1)
-            await expect(empty).to_have_count(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Response, Route, expect
 
 from tests.browser.admin.owner import DEVICES, EVIL, Estate, Owner
 from tests.browser.browsing import visiting
@@ -65,7 +65,7 @@ async def check_message(owner: Owner, heading: str) -> None:
 async def test_the_page_is_there_after_less_than_300_kilobytes(estate: Estate) -> None:
     """Measured in the browser; the editor comes on top, when it is opened."""
     async with estate.owner() as owner:
-        await owner.row("").first.or_(owner.page.locator(".empty")).wait_for()
+        await owner.row("").first.or_(owner.page.locator("otsd-welcome")).wait_for()
         loaded = {path: sizes for path, *sizes in await owner.page.evaluate(LOADED)}
     page = {path: loaded[path] for path in loaded if path == "/" or path.startswith("/assets/")}
     assert {path.rpartition(".")[2] for path in page} >= {"/", "js", "css"}
@@ -94,7 +94,7 @@ async def test_what_people_wrote_is_text_on_every_view(estate: Estate, browser: 
         await owner.go("#/tokens")
         await expect(owner.page.locator("header .brand")).to_have_text(EVIL)
         await expect(owner.page.locator("header .who .strong")).to_have_text(EVIL)
-        await expect(owner.page).to_have_title(f"Tokens · {EVIL}")
+        await expect(owner.page).to_have_title(f"Links · {EVIL}")
         await expect(owner.row("Comment")).to_contain_text(f"Comment {EVIL}")
         await expect(owner.row("Comment")).to_contain_text(f"Open {EVIL}")
 
@@ -139,4 +139,21 @@ async def test_the_pages_around_it_can_be_read_by_everybody(
         await owner.page.get_by_role("link", name="Back").click()
         await owner.page.get_by_role("button", name="Log out").click()
         await check_message(owner, "You are logged out")
+    await estate.log_in()
+
+
+async def test_who_logs_out_stays_out_whatever_the_page_still_asks(estate: Estate) -> None:
+    async with estate.owner() as owner:
+
+        def is_refused(answer: Response) -> bool:
+            return answer.status == 401 and answer.url.endswith("/status")
+
+        async def delay(route: Route) -> None:
+            async with owner.page.expect_response(is_refused):
+                answer = await route.fetch(max_redirects=0)
+            await route.fulfill(response=answer)
+
+        await owner.page.route("**/logout", delay)
+        await owner.page.get_by_role("button", name="Log out").click()
+        await expect(owner.heading()).to_have_text("You are logged out")
     await estate.log_in()

@@ -106,8 +106,16 @@ function problemOf(status: number, text: string): Problem {
 
 const RETURN_TO = "otsd.return-to";
 
+let isLoggingOut = false;
+
+/** Lead to no login any more: who leaves is not to be brought back by a request that comes too late. */
+export function logOut(): void {
+  isLoggingOut = true;
+}
+
 /** Go to the login, and come back to where the page is. */
 export function logIn(): void {
+  if (isLoggingOut) return;
   if (location.hash) sessionStorage.setItem(RETURN_TO, location.hash);
   location.assign("login");
 }

@@ -1,6 +1,7 @@
 import { mdiCloudOffOutline, mdiHomeAlertOutline, mdiKeyVariant, mdiLogout } from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, query } from "lit/decorators.js";
+import { logOut } from "./api";
 import { href, Routing, VIEWS, type Route } from "./router";
 import { live, Watching } from "./store/live";
 import "./ui/icon";
@@ -288,7 +289,7 @@ export class AppShell extends LitElement {
           </div>
           ${
             session?.can_log_out
-              ? html`<form method="post" action="logout">
+              ? html`<form method="post" action="logout" @submit=${logOut}>
                   <button title="Log out" aria-label="Log out">
                     <otsd-icon .path=${mdiLogout}></otsd-icon>
                   </button>

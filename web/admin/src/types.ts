@@ -173,7 +173,7 @@ export interface NewApiKey {
 }
 
 /** What becomes of an entry of an imported file. */
-export type Fate = "taken" | "changed" | "known" | "refused";
+export type ImportOutcome = "taken" | "changed" | "known" | "refused";
 
 export interface ImportedAction {
   /** What it is called in the file. */
@@ -181,7 +181,7 @@ export interface ImportedAction {
   name: string | null;
   title: string | null;
   yaml: string | null;
-  outcome: Fate;
+  outcome: ImportOutcome;
   notes: string[];
 }
 
@@ -194,14 +194,14 @@ export interface ImportedToken {
   max_uses: number | null;
   uses_left: number | null;
   expires_at: string | null;
-  outcome: Fate;
+  outcome: ImportOutcome;
   notes: string[];
 }
 
 /** What became of every entry of a file, or, after a dry run, what would. */
 export interface Import {
   dry_run: boolean;
-  counts: Record<Fate, number>;
+  counts: Record<ImportOutcome, number>;
   actions: ImportedAction[];
   tokens: ImportedToken[];
 }

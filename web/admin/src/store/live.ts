@@ -46,11 +46,11 @@ class Live extends EventTarget {
     addEventListener("online", () => this.listen());
   }
 
-  /** Ask for the status, and for the session where it is missing. */
-  async refresh(): Promise<void> {
+  /** Ask for the status, and for the session where it is missing or may be another by now. */
+  async refresh(isAnother = false): Promise<void> {
     clearTimeout(this.anew);
     try {
-      this.session ??= await api.session();
+      if (isAnother || !this.session) this.session = await api.session();
       this.set({ status: await api.status(), trouble: null });
     } catch (error) {
       if (error instanceof Problem && error.status === 401) return; // the login comes
@@ -75,7 +75,7 @@ class Live extends EventTarget {
     source.onopen = () => {
       this.delay = 500;
       this.dispatchEvent(new Event("again")); // also at first: what was asked before may be old
-      void this.refresh();
+      void this.refresh(true); // otsd may have been restarted with other settings
     };
     source.onerror = () => {
       // the browser would wait as long as it likes, and after a refusal for ever

@@ -48,10 +48,6 @@ export abstract class Sheet extends LitElement {
           flex: 1;
         }
       }
-      .lead {
-        margin-block-end: 1rem;
-        color: var(--wa-color-text-quiet);
-      }
       /* big rows to tap, one choice each */
       .choices {
         display: grid;

@@ -142,6 +142,31 @@ export const styles = css`
   .bad {
     color: var(--wa-color-danger-on-quiet);
   }
+  /* what a page begins with, in a sentence */
+  .lead {
+    margin-block-end: 1rem;
+    color: var(--wa-color-text-quiet);
+  }
+  /* something to know before going on */
+  .notice {
+    display: flex;
+    gap: 0.75rem;
+    border-color: transparent;
+    color: var(--wa-color-warning-on-normal);
+    background: var(--wa-color-warning-fill-quiet);
+  }
+  pre {
+    margin: 0.5rem 0 0;
+    padding: 0.75rem;
+    max-height: 20rem;
+    overflow: auto;
+    border-radius: 8px;
+    background: var(--otsd-ground);
+    font-family: var(--wa-font-family-code);
+    font-size: 0.8125rem;
+    line-height: 1.5;
+    white-space: pre-wrap;
+  }
   .facts {
     display: grid;
     grid-template-columns: max-content 1fr;

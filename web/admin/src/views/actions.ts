@@ -5,11 +5,11 @@ import { keyed } from "lit/directives/keyed.js";
 import { repeat } from "lit/directives/repeat.js";
 import { href } from "../router";
 import { Following } from "../store/live";
-import type { Action, HomeEntity } from "../types";
+import type { Action } from "../types";
 import "../ui/icon";
 import { styles } from "../ui/styles";
 import "./actions/editor";
-import { callsIn, entitiesIn, KnownActions, vocabulary } from "./actions/known";
+import { knownEntities, KnownActions, summary, type Entities } from "./actions/known";
 import { defaultsOf } from "./tokens/words";
 
 // no action can have the second name, so that one called "new" can be opened
@@ -43,7 +43,7 @@ export class ActionsView extends LitElement {
   ];
 
   @property() selected: string | null = null;
-  @state() private entities = new Map<string, HomeEntity>();
+  @state() private entities: Entities = new Map();
 
   private readonly actions = new KnownActions(this);
 
@@ -58,8 +58,7 @@ export class ActionsView extends LitElement {
   }
 
   private async loadEntities(): Promise<void> {
-    const { entities } = await vocabulary();
-    this.entities = new Map(entities.map((each) => [each.entity_id, each]));
+    this.entities = await knownEntities();
   }
 
   private get isNewTaken(): boolean {
@@ -113,8 +112,7 @@ export class ActionsView extends LitElement {
 
   private renderRow(action: Action) {
     const { title, name, yaml } = action;
-    const touched = entitiesIn(yaml, this.entities).map((each) => each.name ?? each.entity_id);
-    const does = [callsIn(yaml).join(", "), touched.join(", ")].filter(Boolean).join(" → ");
+    const does = summary(yaml, this.entities);
     return html`<a class="row" href=${href("actions", name)}>
       <span class="grow">
         <span class="first">

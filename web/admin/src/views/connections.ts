@@ -18,6 +18,7 @@ import "../ui/time";
 import { toast, toastError } from "../ui/toast";
 import { adviceForHome, adviceForMqtt } from "./connections/advice";
 import "./connections/api-keys";
+import { warnIfLocal } from "./tokens/reach";
 
 const STATES: Record<Exclude<Connection["state"], "off">, string> = {
   connected: "Connected",
@@ -38,7 +39,7 @@ export class ConnectionsView extends LitElement {
         .cards {
           grid-template-columns: 1fr 1fr;
         }
-        .cards > .wide {
+        .cards > :is(.wide, .notice) {
           grid-column: 1 / -1;
         }
       }
@@ -124,6 +125,7 @@ export class ConnectionsView extends LitElement {
       ${
         status
           ? html`<div class="cards">
+              ${live.session ? warnIfLocal(live.session.base_url) : nothing}
               ${this.renderHome(status.home_assistant)}
               ${this.renderConnection("MQTT", mdiTransitConnectionVariant, status.mqtt, {
                 advice: adviceForMqtt(status.mqtt, live.session?.home_assistant.configured),
@@ -144,7 +146,7 @@ export class ConnectionsView extends LitElement {
       <otsd-api-keys></otsd-api-keys>
       <h2>One Time Service</h2>
       <p class="quiet">
-        Actions and links of that add-on can be taken over, and the links go on working.
+        Actions and links of that add-on can be taken over. Links go on working at the same address.
       </p>
       <wa-button appearance="outlined" href=${href("import")}>
         <otsd-icon slot="start" .path=${mdiImport}></otsd-icon>Import from One Time Service…

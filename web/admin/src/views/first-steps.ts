@@ -11,16 +11,9 @@ import { vocabulary } from "./actions/known";
 import "./import/offer";
 import { newLink } from "./tokens/mint";
 
-const UNDERWAY = "otsd.first-steps";
-
-/** Whether there is nothing yet, or somebody who found nothing has not made a link since. */
+/** Whether there is no link: none was made yet, or all are forgotten. */
 export function isBeginning(): boolean {
-  const { status } = live;
-  if (!status) return false;
-  const { actions, tokens } = status.counts;
-  if (tokens) sessionStorage.removeItem(UNDERWAY);
-  else if (!actions) sessionStorage.setItem(UNDERWAY, "1");
-  return !tokens && sessionStorage.getItem(UNDERWAY) !== null;
+  return live.status?.counts.tokens === 0;
 }
 
 /** Three steps to the first link, each ticked when it is done. */
@@ -29,10 +22,6 @@ export class FirstSteps extends LitElement {
   static override styles = [
     styles,
     css`
-      .lead {
-        margin-block-end: 1rem;
-        color: var(--wa-color-text-quiet);
-      }
       ol {
         margin: 0;
         padding: 0;

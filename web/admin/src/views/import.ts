@@ -10,13 +10,14 @@ import { customElement, query, state } from "lit/decorators.js";
 import { api, Problem } from "../api";
 import { href } from "../router";
 import { live, Watching } from "../store/live";
-import type { FoundImport, Import } from "../types";
+import type { FoundImport, Import, ImportOutcome } from "../types";
 import "../ui/icon";
 import { styles } from "../ui/styles";
 import "../ui/time";
 import "./import/entries";
 import { findImport } from "./import/found";
 import { amount, several } from "./import/words";
+import { settingOfLinks, warnIfLocal } from "./tokens/reach";
 import "./tokens/weak";
 
 const LARGEST = 64 * 1024 * 1024;
@@ -30,19 +31,10 @@ export class ImportView extends LitElement {
   static override styles = [
     styles,
     css`
-      .lead {
-        margin-block-end: 1rem;
-        color: var(--wa-color-text-quiet);
-      }
-      .notice,
       .done {
         display: flex;
         gap: 0.75rem;
         border-color: transparent;
-      }
-      .notice {
-        color: var(--wa-color-warning-on-normal);
-        background: var(--wa-color-warning-fill-quiet);
       }
       .done > otsd-icon {
         color: var(--wa-color-success-on-quiet);
@@ -59,6 +51,10 @@ export class ImportView extends LitElement {
       }
       .done .buttons {
         margin-block-start: 1rem;
+      }
+      .source {
+        display: grid;
+        gap: 0.5rem;
       }
       p + .buttons {
         margin-block-start: 0.75rem;
@@ -180,7 +176,7 @@ export class ImportView extends LitElement {
     const { report, isLoading, error, hasChanged } = this;
     return html`
       <div class="head">
-        <a class="back" href=${href("tokens")} aria-label="All tokens"
+        <a class="back" href=${href("tokens")} aria-label="All links"
           ><otsd-icon .path=${mdiArrowLeft}></otsd-icon
         ></a>
         <h1>Import from One Time Service</h1>
@@ -245,7 +241,8 @@ export class ImportView extends LitElement {
         ${choose}
       </section>`;
     }
-    const isNew = report.counts.taken + report.counts.changed > 0;
+    const hasLinks = report.tokens.some(isFresh);
+    const isNew = hasLinks || report.actions.some(isFresh);
     const name = source instanceof File ? source.name : source.path;
     return html`
       ${
@@ -259,7 +256,8 @@ export class ImportView extends LitElement {
             </p>`
           : nothing
       }
-      <section class="card">
+      ${hasLinks && live.session ? warnIfLocal(live.session.base_url) : nothing}
+      <section class="card source">
         <p>
           <code>${name}</code>${
             source instanceof File
@@ -269,14 +267,14 @@ export class ImportView extends LitElement {
         </p>
         <p class="quiet">${this.whatItHolds(report)}</p>
         ${
-          report.counts.taken + report.counts.changed
+          isNew
             ? html`<p>
                 Stop One Time Service first, if it still runs: a link that is used there after this
                 could be used here once more.
               </p>`
             : nothing
         }
-        ${choose}
+        ${hasLinks ? html`<p>${this.renderReach()}</p>` : nothing} ${choose}
       </section>
     `;
   }
@@ -289,11 +287,17 @@ export class ImportView extends LitElement {
     return `${fresh} to be taken over${known ? `; ${known} already here` : ""}.`;
   }
 
+  /** Under which condition the old links work. */
+  private renderReach() {
+    const base = live.session?.base_url;
+    return html`The old links go on working if they begin with <code>${base}</code>, as new ones do.
+      If they begin otherwise, change <code>${settingOfLinks()}</code> to what they begin with, and
+      restart otsd.`;
+  }
+
   private renderBar(report: Import) {
-    const fresh = ({ outcome }: { outcome: string }) =>
-      outcome === "taken" || outcome === "changed";
-    const links = report.tokens.filter(fresh).length;
-    const actions = report.actions.filter(fresh).length;
+    const links = report.tokens.filter(isFresh).length;
+    const actions = report.actions.filter(isFresh).length;
     if (!links && !actions) return nothing;
     return html`<div class="card bar">
       <wa-button appearance="plain" href=${href("tokens")}>Not now</wa-button>
@@ -305,10 +309,7 @@ export class ImportView extends LitElement {
   }
 
   private renderResult(report: Import) {
-    const { base_url, home_assistant } = live.session ?? {};
-    const setting =
-      home_assistant?.configured === "supervisor" ? "public_token_base_url" : "public.base_url";
-    const weak = report.tokens.some(({ outcome }) => outcome === "taken" || outcome === "changed");
+    const weak = report.tokens.some(isFresh);
     return html`<section class="card done">
       <otsd-icon .path=${mdiCheckCircle}></otsd-icon>
       <div>
@@ -320,11 +321,7 @@ export class ImportView extends LitElement {
           </li>
           ${
             weak
-              ? html`<li>
-                    The old links go on working where they worked before. New ones begin with
-                    <code>${base_url}</code>: if the old ones begin otherwise, change
-                    <code>${setting}</code> to what they begin with.
-                  </li>
+              ? html`<li>${this.renderReach()}</li>
                   <li>
                     Their codes come from a generator that can be guessed. They are marked
                     <otsd-weak></otsd-weak>: open one and tap <em>Make a new link</em>.
@@ -333,11 +330,15 @@ export class ImportView extends LitElement {
           }
         </ul>
         <div class="buttons">
-          <wa-button variant="brand" href=${href("tokens")}>See the tokens</wa-button>
+          <wa-button variant="brand" href=${href("tokens")}>See the links</wa-button>
         </div>
       </div>
     </section>`;
   }
+}
+
+function isFresh({ outcome }: { outcome: ImportOutcome }): boolean {
+  return outcome === "taken" || outcome === "changed";
 }
 
 declare global {

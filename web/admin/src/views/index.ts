@@ -38,7 +38,7 @@ function loadImport(): void {
 
 export const views: Record<ViewName, View> = {
   tokens: {
-    title: "Tokens",
+    title: "Links",
     icon: mdiTicketConfirmationOutline,
     iconWhenShown: mdiTicketConfirmation,
     render: (selected) =>

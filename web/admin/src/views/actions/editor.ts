@@ -108,18 +108,6 @@ export class ActionEditor extends LitElement {
         gap: 0.5rem;
         margin-block-end: 0.75rem;
       }
-      pre {
-        margin: 0.75rem 0 0;
-        padding: 0.75rem;
-        max-height: 20rem;
-        overflow: auto;
-        border-radius: 8px;
-        background: var(--otsd-ground);
-        font-family: var(--wa-font-family-code);
-        font-size: 0.875rem;
-        line-height: 1.5;
-        white-space: pre-wrap;
-      }
       .note {
         display: flex;
         flex-wrap: wrap;
@@ -364,7 +352,7 @@ export class ActionEditor extends LitElement {
     toast("Saved.");
     if (!isNew) return;
     await live.refresh();
-    // the first action leads on to the first link
+    // the first actions lead on to the first link
     if (isBeginning()) go("tokens", null, { replace: true });
     else go("actions", this.saved?.name, { replace: true });
   }

@@ -72,14 +72,24 @@ export function vocabulary(): Promise<Vocabulary> {
   return asked.answer;
 }
 
-/** The entities that a YAML text names, of those there are. */
-export function entitiesIn(yaml: string, entities: Map<string, HomeEntity>): HomeEntity[] {
+/** The entities that there are, by their ids. */
+export type Entities = ReadonlyMap<string, HomeEntity>;
+
+export async function knownEntities(): Promise<Entities> {
+  const { entities } = await vocabulary();
+  return new Map(entities.map((each) => [each.entity_id, each]));
+}
+
+/** What a YAML text does, in a line: "lock.unlock → Front door". */
+export function summary(yaml: string, entities: Entities): string {
   const words = new Set(yaml.match(/[a-z0-9_]+\.[a-z0-9_]+/g));
-  return [...words].flatMap((word) => entities.get(word) ?? []);
+  const touched = [...words].flatMap((word) => entities.get(word) ?? []);
+  const names = touched.map(({ name, entity_id }) => name ?? entity_id);
+  return [callsIn(yaml).join(", "), names.join(", ")].filter(Boolean).join(" → ");
 }
 
 /** The names of Home Assistant's actions that a YAML text calls. */
-export function callsIn(yaml: string): string[] {
+function callsIn(yaml: string): string[] {
   const found = yaml.matchAll(
     /(?:^|[\s{,-])["']?(?:action|service)["']?:\s+["']?([a-z0-9_]+\.[a-z0-9_]+)/g,
   );

@@ -9,16 +9,16 @@ import {
 import { css, html, LitElement, nothing, type PropertyValues } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { href } from "../../router";
-import type { Fate, HomeEntity, Import, ImportedAction, ImportedToken } from "../../types";
+import type { Import, ImportedAction, ImportedToken, ImportOutcome } from "../../types";
 import "../../ui/choice";
 import "../../ui/icon";
 import { styles } from "../../ui/styles";
 import { fromNow } from "../../ui/time";
-import { callsIn, entitiesIn, vocabulary } from "../actions/known";
+import { knownEntities, summary, type Entities } from "../actions/known";
 import { usesLeft } from "../tokens/words";
 import { several } from "./words";
 
-const FATES: Record<Fate, { before: string; after: string; icon: string }> = {
+const OUTCOMES: Record<ImportOutcome, { before: string; after: string; icon: string }> = {
   taken: { before: "To be taken over", after: "Taken over", icon: mdiCheckCircleOutline },
   changed: {
     before: "To be taken over with a change",
@@ -28,7 +28,7 @@ const FATES: Record<Fate, { before: string; after: string; icon: string }> = {
   refused: { before: "Cannot be taken over", after: "Not taken over", icon: mdiCloseCircleOutline },
   known: { before: "Already here", after: "Already here", icon: mdiHistory },
 };
-const ORDER = Object.keys(FATES) as Fate[];
+const ORDER = Object.keys(OUTCOMES) as ImportOutcome[];
 const TYPING = 150;
 const PORTION = 50;
 /** Where looking through is no longer enough. */
@@ -37,7 +37,7 @@ const MANY = 20;
 const LINES = 12;
 
 interface Group<Entry> {
-  fate: Fate;
+  outcome: ImportOutcome;
   entries: Entry[];
 }
 
@@ -91,18 +91,6 @@ export class ImportEntries extends LitElement {
         align-items: baseline;
         gap: 0 0.625rem;
       }
-      pre {
-        margin: 0.375rem 0 0;
-        padding: 0.625rem 0.75rem;
-        max-height: 20rem;
-        overflow: auto;
-        border-radius: 8px;
-        background: var(--otsd-ground);
-        font-family: var(--wa-font-family-code);
-        font-size: 0.8125rem;
-        line-height: 1.5;
-        white-space: pre-wrap;
-      }
       .note {
         display: flex;
         gap: 0.5rem;
@@ -118,8 +106,8 @@ export class ImportEntries extends LitElement {
 
   @property({ attribute: false }) report!: Import;
   @state() private words = "";
-  @state() private fate: Fate | "" = "";
-  @state() private entities = new Map<string, HomeEntity>();
+  @state() private outcome: ImportOutcome | "" = "";
+  @state() private entities: Entities = new Map();
   /** How many rows of a group are there, where it is not one portion. */
   @state() private shown: Record<string, number> = {};
 
@@ -139,25 +127,24 @@ export class ImportEntries extends LitElement {
   }
 
   private async loadEntities(): Promise<void> {
-    const { entities } = await vocabulary();
-    this.entities = new Map(entities.map((each) => [each.entity_id, each]));
+    this.entities = await knownEntities();
   }
 
   protected override willUpdate(changed: PropertyValues): void {
-    const { report, words, fate } = this;
+    const { report, words, outcome } = this;
     if (changed.has("report")) {
-      this.words = this.fate = "";
+      this.words = this.outcome = "";
       this.titles = new Map(
         report.actions.flatMap(({ name, title }) => (name && title ? [[name, title]] : [])),
       );
     }
-    if (!["report", "words", "fate"].some((each) => changed.has(each))) return;
+    if (!["report", "words", "outcome"].some((each) => changed.has(each))) return;
     this.shown = {};
-    this.actions = grouped(report.actions, fate, words, ({ title, source, yaml }) => [
+    this.actions = grouped(report.actions, outcome, words, ({ title, source, yaml }) => [
       title ?? source,
       yaml,
     ]);
-    this.tokens = grouped(report.tokens, fate, words, ({ comment, action, id }) => [
+    this.tokens = grouped(report.tokens, outcome, words, ({ comment, action, id }) => [
       comment,
       this.titleOf(action),
       id,
@@ -175,12 +162,12 @@ export class ImportEntries extends LitElement {
   }
 
   protected override render() {
-    const { actions, tokens, words, fate } = this;
+    const { actions, tokens, words, outcome } = this;
     const isNone = !actions.length && !tokens.length;
     return html`
       ${this.renderFilters()}
       <p role="status" class="out-of-sight">
-        ${words || fate ? `${several(count(actions), "action")}, ${several(count(tokens), "link")}` : ""}
+        ${words || outcome ? `${several(count(actions), "action")}, ${several(count(tokens), "link")}` : ""}
       </p>
       ${this.renderKind("action", actions, (action) => this.renderAction(action))}
       ${this.renderKind("link", tokens, (token) => this.renderToken(token))}
@@ -191,7 +178,7 @@ export class ImportEntries extends LitElement {
   private renderFilters() {
     const { actions, tokens, dry_run } = this.report;
     const all = [...actions, ...tokens];
-    const there = ORDER.filter((fate) => this.report.counts[fate] > 0);
+    const there = ORDER.filter((outcome) => this.report.counts[outcome] > 0);
     if (all.length < MANY) return nothing;
     return html`<div class="filters">
       <wa-input
@@ -215,12 +202,12 @@ export class ImportEntries extends LitElement {
                 { value: "", text: "All" },
                 ...there.map((value) => ({
                   value,
-                  text: FATES[value][dry_run ? "before" : "after"],
+                  text: OUTCOMES[value][dry_run ? "before" : "after"],
                 })),
               ]}
-              .value=${this.fate}
+              .value=${this.outcome}
               @change=${(event: Event) =>
-                (this.fate = (event.target as HTMLInputElement).value as Fate | "")}
+                (this.outcome = (event.target as HTMLInputElement).value as ImportOutcome | "")}
             ></otsd-choice>`
           : nothing
       }
@@ -234,16 +221,16 @@ export class ImportEntries extends LitElement {
   ) {
     if (!groups.length) return nothing;
     return html`<h2>${kind === "action" ? "Actions" : "Links"}</h2>
-      ${groups.map(({ fate, entries }) => {
-        const { icon, ...texts } = FATES[fate];
-        const key = `${kind} ${fate}`;
+      ${groups.map(({ outcome, entries }) => {
+        const { icon, ...texts } = OUTCOMES[outcome];
+        const key = `${kind} ${outcome}`;
         const shown = this.shown[key] ?? PORTION;
-        return html`<h3 class=${fate} id=${`${kind}-${fate}`}>
+        return html`<h3 class=${outcome} id=${`${kind}-${outcome}`}>
             <otsd-icon .path=${icon}></otsd-icon>
             <span>${texts[this.report.dry_run ? "before" : "after"]}</span>
             <span class="quiet">${several(entries.length, kind)}</span>
           </h3>
-          <ul class="card rows" aria-labelledby=${`${kind}-${fate}`}>
+          <ul class="card rows" aria-labelledby=${`${kind}-${outcome}`}>
             ${entries.slice(0, shown).map((entry) => html`<li class=${kind}>${row(entry)}</li>`)}
           </ul>
           ${
@@ -266,11 +253,7 @@ export class ImportEntries extends LitElement {
 
   private renderAction({ source, name, title, yaml, notes, outcome }: ImportedAction) {
     const isHere = name && (outcome === "known" || !this.report.dry_run);
-    const calls = callsIn(yaml ?? "").join(", ");
-    const touched = entitiesIn(yaml ?? "", this.entities).map(
-      ({ name, entity_id }) => name ?? entity_id,
-    );
-    const does = [calls, touched.join(", ")].filter(Boolean).join(" → ");
+    const does = summary(yaml ?? "", this.entities);
     return html`
       <span class="first">
         <span class="strong"
@@ -278,7 +261,7 @@ export class ImportEntries extends LitElement {
         >
         ${name ? html`<code class="quiet">${name}</code>` : nothing}
       </span>
-      ${touched.length ? html`<span class="quiet">${does}</span>` : nothing}
+      ${does ? html`<span class="quiet">${does}</span>` : nothing}
       ${
         yaml
           ? html`<pre tabindex=${yaml.split("\n").length > LINES ? 0 : nothing}>
@@ -320,18 +303,18 @@ function end(expires_at: string | null): string {
   return `${Date.parse(expires_at) <= Date.now() ? "expired" : "expires"} ${fromNow(expires_at)}`;
 }
 
-/** The entries that were asked for, by fate. */
-function grouped<Entry extends { outcome: Fate }>(
+/** The entries that were asked for, by outcome. */
+function grouped<Entry extends { outcome: ImportOutcome }>(
   entries: Entry[],
-  wanted: Fate | "",
+  wanted: ImportOutcome | "",
   words: string,
   texts: (entry: Entry) => (string | null)[],
 ): Group<Entry>[] {
   const found = words
     ? entries.filter((each) => texts(each).some((text) => text?.toLowerCase().includes(words)))
     : entries;
-  return ORDER.filter((fate) => !wanted || fate === wanted)
-    .map((fate) => ({ fate, entries: found.filter(({ outcome }) => outcome === fate) }))
+  return ORDER.filter((outcome) => !wanted || outcome === wanted)
+    .map((outcome) => ({ outcome, entries: found.filter((each) => each.outcome === outcome) }))
     .filter(({ entries }) => entries.length);
 }
 

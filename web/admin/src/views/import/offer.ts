@@ -88,7 +88,7 @@ export class ImportOffer extends LitElement {
         <p class="quiet">
           ${
             fresh
-              ? `Its file is here, with ${fresh}. The links go on working.`
+              ? `Its file is here, with ${fresh}. Links go on working at the same address.`
               : "Its file is here, but nothing in it can be taken over."
           }
         </p>

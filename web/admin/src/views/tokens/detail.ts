@@ -28,7 +28,7 @@ import { toast, toastError } from "../../ui/toast";
 import { editToken, extendToken } from "./edit";
 import { handOver } from "./hand-over";
 import "./history";
-import { maker, nameOf, stateAt, usesLeft } from "./words";
+import { lastUse, maker, nameOf, stateAt, usesLeft } from "./words";
 
 interface Deed {
   text: string;
@@ -86,16 +86,12 @@ export class TokenDetail extends LitElement {
       .deeds .danger otsd-icon {
         color: var(--wa-color-danger-on-quiet);
       }
-      .weak {
-        display: flex;
+      .notice {
         flex-wrap: wrap;
         align-items: center;
         gap: 0.75rem 1rem;
-        border-color: transparent;
-        color: var(--wa-color-warning-on-normal);
-        background: var(--wa-color-warning-fill-quiet);
       }
-      .weak > span {
+      .notice > span {
         flex: 1 1 14rem;
       }
     `,
@@ -105,7 +101,7 @@ export class TokenDetail extends LitElement {
   @property({ attribute: false }) titles: ReadonlyMap<string, string> = new Map();
   @state() private token: Token | null = null;
   @state() private error: Error | null = null;
-  @state() private isDeleted = false;
+  @state() private isGone = false;
   @query("h1") private heading!: HTMLElement;
 
   private ticking = 0;
@@ -118,7 +114,7 @@ export class TokenDetail extends LitElement {
       "token",
       ({ id, item }) => {
         if (id !== this.selected) return;
-        this.isDeleted = item === null;
+        this.isGone = item === null;
         if (item) this.token = item;
       },
       () => void this.load(),
@@ -138,7 +134,7 @@ export class TokenDetail extends LitElement {
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has("selected")) {
       this.token = this.error = null;
-      this.isDeleted = false;
+      this.isGone = false;
       void this.load();
     }
   }
@@ -156,7 +152,7 @@ export class TokenDetail extends LitElement {
       this.error = null;
     } catch (error) {
       if (id !== this.selected) return;
-      if (error instanceof Problem && error.status === 404 && this.token) this.isDeleted = true;
+      if (error instanceof Problem && error.status === 404) this.isGone = true;
       else if (!this.token) this.error = error as Error;
     }
   }
@@ -316,23 +312,23 @@ export class TokenDetail extends LitElement {
     const { token } = this;
     return html`
       <div class="head">
-        <a class="back" href=${href("tokens")} aria-label="All tokens"
+        <a class="back" href=${href("tokens")} aria-label="All links"
           ><otsd-icon .path=${mdiArrowLeft}></otsd-icon
         ></a>
-        <h1 tabindex="-1">${token ? nameOf(token, this.titles) : `Token ${this.selected}`}</h1>
+        <h1 tabindex="-1">${token ? nameOf(token, this.titles) : `Link ${this.selected}`}</h1>
         ${
-          token && !this.isDeleted
+          token && !this.isGone
             ? html`<otsd-state role="status" .state=${stateAt(token, Date.now())}></otsd-state>`
             : nothing
         }
       </div>
       ${this.error ? html`<p class="bad" role="alert">${this.error.message}</p>` : nothing}
       ${
-        this.isDeleted
+        this.isGone
           ? html`<div class="empty">
               <otsd-icon .path=${mdiLinkVariantOff}></otsd-icon>
-              <h2>It was deleted</h2>
-              <p>The link does nothing any more, and its history is gone.</p>
+              <h2>There is no such link</h2>
+              <p>It was deleted with its history, or it never was.</p>
             </div>`
           : token
             ? this.renderToken(token)
@@ -347,11 +343,11 @@ export class TokenDetail extends LitElement {
     return html`<div class="cards">
       ${
         token.weak && state !== "revoked"
-          ? html`<div class="card weak">
+          ? html`<div class="card notice">
               <otsd-icon .path=${mdiShieldAlertOutline}></otsd-icon>
               <span
-                >This link was imported. Its code comes from a generator that can be guessed. Give
-                it a new link when you can; the old one ends then.</span
+                >This link was imported. Its code comes from a generator that can be guessed. Make a
+                new one when you can; the old one ends then.</span
               >
               <wa-button variant="brand" @click=${() => this.try(() => this.replace())}
                 >Make a new link</wa-button
@@ -388,7 +384,7 @@ export class TokenDetail extends LitElement {
                   <dd>${expires_at ? this.renderTime(expires_at) : "never"}</dd>`
           }
           <dt>Last used</dt>
-          <dd>${last_used_at ? this.renderTime(last_used_at) : "not yet"}</dd>
+          <dd>${last_used_at ? this.renderTime(last_used_at) : lastUse(token, Date.now())}</dd>
           <dt>Made</dt>
           <dd>${this.renderTime(created_at)}, ${maker(created_by)}</dd>
           <dt>Id</dt>

@@ -11,10 +11,12 @@ import { toastError } from "../../ui/toast";
 import { href, route } from "../../router";
 import type { Token } from "../../types";
 import { Card } from "./card";
+import { warnIfLocal } from "./reach";
 import { sentence, usesLeft } from "./words";
 
 // only on https, and not in every browser
 const CAN_SHARE = "share" in navigator;
+
 /** A link and all the ways to give it to somebody. */
 @customElement("otsd-hand-over")
 export class HandOver extends LitElement {
@@ -159,6 +161,7 @@ export class HandOver extends LitElement {
       <span class="link" role="textbox" aria-readonly="true" aria-label="Link" tabindex="0"
         >${this.url}</span
       >
+      ${warnIfLocal(this.url)}
       <div class="buttons">
         ${
           CAN_SHARE

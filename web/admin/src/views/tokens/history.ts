@@ -60,7 +60,7 @@ export class TokenHistory extends LitElement {
             </ul>`
           : isLoading || error
             ? nothing
-            : html`<p class="quiet">Nobody has used it yet.</p>`
+            : html`<p class="quiet">Nothing that otsd knows of.</p>`
       }
       ${
         hasMore

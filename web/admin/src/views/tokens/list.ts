@@ -1,4 +1,4 @@
-import { mdiLinkPlus, mdiMagnify, mdiMagnifyClose, mdiTicketConfirmationOutline } from "@mdi/js";
+import { mdiLinkPlus, mdiMagnify, mdiMagnifyClose } from "@mdi/js";
 import { css, html, LitElement, nothing } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
@@ -243,7 +243,7 @@ export class TokenList extends LitElement {
     const isBare = !items.length && !isLoading && !error && !this.isFiltered;
     return html`
       <div class="head">
-        <h1>Tokens</h1>
+        <h1>Links</h1>
         <wa-button class="new" variant="brand" @click=${() => newLink()}>
           <otsd-icon slot="start" .path=${mdiLinkPlus}></otsd-icon>New link
         </wa-button>
@@ -267,20 +267,11 @@ export class TokenList extends LitElement {
           : nothing
       }
       ${
-        isBare
-          ? html`<div class="empty">
-              <otsd-icon .path=${mdiTicketConfirmationOutline}></otsd-icon>
-              <h2>No tokens yet</h2>
-              <p>Make a link and give it to somebody: it does one thing, as often as you say.</p>
-            </div>`
-          : nothing
-      }
-      ${
         !items.length && !isLoading && this.isFiltered && !error
           ? html`<div class="empty">
               <otsd-icon .path=${mdiMagnifyClose}></otsd-icon>
               <h2>None found</h2>
-              <p>No token is like that at the moment.</p>
+              <p>No link is like that at the moment.</p>
             </div>`
           : nothing
       }

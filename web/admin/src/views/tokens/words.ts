@@ -33,11 +33,13 @@ export function span({ state, valid_from, expires_at }: Token, now: number): str
   return `${state === "expired" ? "expired" : "expires"} ${fromNow(expires_at, now)}`;
 }
 
-/** When it was used last. */
-export function lastUse({ last_used_at }: Token, now: number): string {
-  if (!last_used_at) return "not used yet";
+/** When it was used last; nobody knows when that was in One Time Service. */
+export function lastUse(token: Token, now: number): string {
+  const { last_used_at, created_by, max_uses, uses_left } = token;
   // the browser's clock may be a little behind that of the daemon
-  return `used ${fromNow(last_used_at, Math.max(now, Date.parse(last_used_at)))}`;
+  if (last_used_at) return `used ${fromNow(last_used_at, Math.max(now, Date.parse(last_used_at)))}`;
+  if (created_by !== "import") return "not used yet";
+  return uses_left === max_uses ? "not used here yet" : "used before the import";
 }
 
 /** What the API says of a field, as a sentence. */
