@@ -61,6 +61,14 @@ class Answer:
         """The body as text."""
         return self.body.decode()
 
+    @classmethod
+    async def of(cls, response: aiohttp.ClientResponse) -> Self:
+        """Read a response."""
+        body = await response.read()
+        is_json = response.content_type.endswith("json")
+        json = await response.json(content_type=None) if is_json and body else None
+        return cls(response.status, response.headers, body, json)
+
 
 class Daemon:
     """One storage directory and the daemon that runs on it; `kill` and `start` as you like."""
@@ -73,8 +81,12 @@ class Daemon:
         token: str | None = "none",
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
-        """Write the configuration; ``settings`` are TOML values by key: {"public.title": '"x"'}."""
+        """Write the configuration; ``settings`` are TOML values by key: {"public.title": '"x"'}.
+
+        ``arguments`` are more of ``otsd run``.
+        """
         self.folder = folder
         self.port = free_port()
         self.directory = folder / "data"
@@ -82,6 +94,7 @@ class Daemon:
         self.log_file = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = dict(environment or {})
+        self._arguments = arguments
         values = {
             "home_assistant.url": f'"{url}"',
             "public.host": '"127.0.0.1"',
@@ -124,7 +137,10 @@ class Daemon:
         """Start the process and do not wait for it."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "otsd", "run", "--config", str(self.config)],
+                [
+                    *(sys.executable, "-m", "otsd", "run", "--config", str(self.config)),
+                    *self._arguments,
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -172,18 +188,19 @@ class Daemon:
             aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
             http.request(method, url, allow_redirects=False, **kw) as response,
         ):
-            body = await response.read()
-            is_json = response.content_type.endswith("json")
-            json = await response.json(content_type=None) if is_json and body else None
-            return Answer(response.status, response.headers, body, json)
+            return await Answer.of(response)
+
+    async def visit(self, method: str, path: str, **kw: Any) -> Answer:
+        """Ask the public site."""
+        return await self.request(method, f"{self.url}{path}", **kw)
 
     async def get(self, path: str, **kw: Any) -> Answer:
         """GET of the public site."""
-        return await self.request("GET", f"{self.url}{path}", **kw)
+        return await self.visit("GET", path, **kw)
 
     async def post(self, path: str, **kw: Any) -> Answer:
         """POST to the public site."""
-        return await self.request("POST", f"{self.url}{path}", **kw)
+        return await self.visit("POST", path, **kw)
 
     async def admin(self, method: str, path: str, **kw: Any) -> Answer:
         """Ask the admin API on the control socket: ``admin("GET", "/status")``."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shlex
 import shutil
@@ -30,7 +29,9 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from tests import apart
 from tests.addon.container import BROKER, INGRESS, NEIGHBOUR, OWN, bridge, to_port
+from tests.daemon import Answer
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.real.home_assistant import HomeAssistant
 
@@ -138,15 +139,13 @@ class Supervisor:
         return near
 
 
-class Answer:
-    """An HTTP answer that was read."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
-        self.status, self.headers, self.text = status, headers, text
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
+def _known(options: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the add-on has; the Supervisor leaves out every other."""
+    return {
+        name: _known(value, schema[name]) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name in schema
+    }
 
 
 class House:
@@ -161,7 +160,7 @@ class House:
         self.data, self._share = self.folder / "data", self.folder / "share"
         for folder in (self.data, self._share, self.folder / "root"):
             folder.mkdir()
-        self.options = {**CONFIG["options"], **(options or {})}
+        self.options = _known({**CONFIG["options"], **(options or {})}, CONFIG["schema"])
         self._stack = AsyncExitStack()
         self._jobs: asyncio.subprocess.Process | None = None
 
@@ -183,10 +182,10 @@ class House:
         )
         environment, _ = image()
         # what the image has in /opt/otsd and /usr/local/bin is here
-        path = f"{Path(sys.executable).parent}:{ADDON}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        path = f"{Path(sys.executable).parent}:{ADDON}:{apart.PATH}"
         own = {**environment, "PATH": path, "SUPERVISOR_TOKEN": TOKEN, "TZ": "Europe/Berlin"}
         self._jobs = await asyncio.create_subprocess_exec(
-            *("unshare", "--map-root-user", "--net", "--mount", "sh", "-euc", _BOX, "sh"),
+            *(*apart.SHELL, _BOX, "sh"),
             *(str(self.folder), sys.executable),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -281,7 +280,7 @@ class House:
     async def ask(
         self, method: str, path: str, *, user: Mapping[str, str], by: str = "ingress", **more: Any
     ) -> Answer:
-        """Ask the owner's page as Home Assistant's sidebar does for a user."""
+        """Ask the admin page as Home Assistant's sidebar does for a user."""
         headers = {
             "Host": HOST,
             "Origin": f"http://{HOST}",
@@ -307,7 +306,7 @@ class House:
             aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
             http.request(method, f"http://{OWN}{path}", allow_redirects=False, **more) as response,
         ):
-            return Answer(response.status, dict(response.headers), await response.text())
+            return await Answer.of(response)
 
     async def users(self) -> dict[str, dict[str, str]]:
         """Return Home Assistant's users by what they are: ``owner`` and ``guest``."""
@@ -356,21 +355,13 @@ class House:
         return mqtt
 
 
-# A root of its own with everything of the machine's, another /data, /share and /etc/hosts; then
-# addresses of the Supervisor's network.
+# A root with another /data, /share and /etc/hosts; then addresses of the Supervisor's network.
 _BOX = f"""
-folder=$1 root=$1/root
+{apart.MACHINE}
+folder=$1
 ip link set lo up
 for address in {INGRESS} {BROKER} {OWN} {NEIGHBOUR}; do ip address add $address/32 dev lo; done
-mount -t tmpfs none "$root"
-for each in /*; do
-    name=$root$each
-    if [ -L "$each" ]; then cp -P "$each" "$name"
-    elif [ "$each" = /data ] || [ "$each" = /share ]; then continue
-    elif [ -d "$each" ]; then mkdir "$name" && mount --rbind "$each" "$name"
-    fi
-done
-mkdir "$root/data" "$root/share"
+machine "$folder/root" /data /share
 mount --bind "$folder/data" "$root/data"
 mount --bind "$folder/share" "$root/share"
 mount --bind "$folder/hosts" "$root/etc/hosts"

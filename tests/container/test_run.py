@@ -10,11 +10,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.container.composing import compose
 from tests.container.image import MADE, Build
-from tests.daemon import OPEN_DOOR, Daemon, free_port
-from tests.fakes.home_assistant import FakeHomeAssistant
+from tests.daemon import Daemon, free_port
+from tests.mqtt.ear import Ear
+from tests.real.broker import Mosquitto
+from tests.real.home_assistant import HomeAssistant
 from tests.server.owner import Browser
+from tests.server.test_real_login import person
+from tests.walk import SETTINGS, Way, in_variables, walk
 
 # what a container has of its own, and this machine has once
 OWN_ADDRESS = "127.0.0.2"
@@ -33,6 +39,7 @@ class Container(Daemon):
         self.hosts = folder / "hosts"
         self.hosts.write_text(HOSTS)
         self.given = {
+            **in_variables(),
             **compose(variables)["services"]["otsd"]["environment"],
             "OTSD_PUBLIC__HOST": "127.0.0.1",
             "OTSD_PUBLIC__PORT": str(self.port),
@@ -89,31 +96,28 @@ async def published(port: int, to: tuple[str, int]) -> AsyncIterator[None]:
         yield
 
 
-@asynccontextmanager
-async def broker(build: Build, folder: Path, port: int) -> AsyncIterator[None]:
-    """Run the broker of compose.yaml, on another port."""
-    whole = compose({"HOME_ASSISTANT_URL": "http://ha.example", **PASSWORDS})
-    service = whole["services"]["mosquitto"]
-    kept = folder / "kept"
-    kept.mkdir()
-    binds = {"/mosquitto/data": kept}
-    for each in service["configs"]:
-        content = whole["configs"][each["source"]]["content"]
-        file = folder / each["source"]
-        file.write_text(content.replace("listener 1883", f"listener {port} 127.0.0.1"))
-        file.chmod(0o444)  # as Docker puts it there
-        binds[each["target"]] = file
-    with (folder / "mosquitto.log").open("wb") as log:
-        process = subprocess.Popen(
-            build.command(service["command"], binds=binds, user=service["user"]),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+class Broker(Mosquitto):
+    """The broker of compose.yaml, on another port; a `client` of it is Home Assistant's."""
+
+    def __init__(self, build: Build, folder: Path) -> None:
+        super().__init__(folder, password=PASSWORDS["MQTT_HOME_ASSISTANT_PASSWORD"])
+        self.username = "homeassistant"
+        self._build = build
+        self._whole = compose({"HOME_ASSISTANT_URL": "http://ha.example", **PASSWORDS})
+
+    def command(self) -> list[str]:
+        """Return what the engine would start."""
+        service = self._whole["services"]["mosquitto"]
+        kept = self.folder / "kept"
+        kept.mkdir()
+        binds = {"/mosquitto/data": kept}
+        for each in service["configs"]:
+            content = self._whole["configs"][each["source"]]["content"]
+            file = self.folder / f"{each['source']}.config"
+            file.write_text(content.replace("listener 1883", f"listener {self.port} 127.0.0.1"))
+            file.chmod(0o444)  # as Docker puts it there
+            binds[each["target"]] = file
+        return self._build.command(service["command"], binds=binds, user=service["user"])
 
 
 def test_the_image_has_otsd_and_nothing_that_only_its_making_needs(build: Build) -> None:
@@ -140,50 +144,46 @@ def test_the_bytecode_is_there_and_good_whatever_the_time_of_the_files(build: Bu
         assert int.from_bytes(compiled.read_bytes()[4:8], "little") == 0b01
 
 
-async def test_it_runs_as_compose_says_from_the_first_login_to_the_end_and_again(
-    build: Build, tmp_path: Path, fake_home: FakeHomeAssistant
+@pytest.mark.real
+async def test_it_goes_the_whole_way_as_compose_says_from_the_first_login(
+    build: Build, tmp_path: Path, real_home: HomeAssistant
 ) -> None:
-    port, broker_port = free_port(), free_port()
+    port = free_port()
     url = f"http://localhost:{port}"
-    variables = {"HOME_ASSISTANT_URL": fake_home.url, "ADMIN_URL": url, **PASSWORDS}
+    variables = {
+        "HOME_ASSISTANT_URL": real_home.url,
+        "PUBLIC_URL": SETTINGS["public.base_url"],
+        "TRUSTED_PROXIES": ",".join(SETTINGS["public.trusted_proxies"]),
+        "ADMIN_URL": url,
+        **PASSWORDS,
+    }
     otsd = Container(build, tmp_path, variables)
-    otsd.given["OTSD_MQTT__PORT"] = str(broker_port)
     assert not await otsd.is_healthy()
     async with (
-        broker(build, tmp_path, broker_port),
+        person(real_home) as anna,
+        Broker(build, tmp_path / "broker") as broker,
+        Ear(broker) as ear,
         published(port, (OWN_ADDRESS, otsd.admin_port)),
-        otsd,
         Browser(url) as browser,
     ):
-        assert await otsd.is_healthy()
-        await browser.log_in(fake_home)
-        back = await browser.get(fake_home.authorize(await browser.begin("/connect")))
-        assert (back.status, back.headers["Location"]) == (303, "./")
-        status = await otsd.until_status(
-            lambda it: it["home_assistant"]["state"] == it["mqtt"]["state"] == "connected"
-        )
-        assert status["home_assistant"]["error"] is status["mqtt"]["error"] is None
-        action = {"name": "open-door", "title": "Open", "yaml": OPEN_DOOR}
-        assert (await browser.api("POST", "/actions", json=action)).status == 201
-        token = (await browser.api("POST", "/tokens", json={"action": "open-door"})).json
-        code = token["url"].rpartition("=")[2]
-        assert "Your link is ready" in (await otsd.get(f"/?token={code}")).text
-        sent = await otsd.post("/", data={"token": code, "attempt": "attempt-1"})
-        done = await otsd.get(sent.headers["Location"])
-        assert (done.status, "Done" in done.text) == (200, True)
-        told = await otsd.run("otsd", "token", "show", token["id"], "--json")
-        assert json.loads(told.stdout)["state"] == "used_up"
+        otsd.given["OTSD_MQTT__PORT"] = str(broker.port)
+        async with otsd:
+            assert await otsd.is_healthy()
+            await anna.log_in(browser)
+            await anna.connect(browser)
+            way = Way(
+                owner=browser.api,
+                visitor=otsd.visit,
+                start=otsd.start,
+                stop=otsd.stop,
+                log=lambda: otsd.log,
+                maker=f"user:{anna.name}",
+            )
+            await walk(way, real_home, ear)
+            assert (await otsd.status())["counts"]["submissions"] == 3
 
-        assert await otsd.stop() == 0
-        assert not await otsd.is_healthy()
-        owners = {(each.stat().st_uid, each.stat().st_gid) for each in otsd.directory.iterdir()}
-        assert owners == {(1337, 1337)}
-
-        await otsd.start()
-        assert (await otsd.get(f"/?token={code}")).status == 410
-        again = await otsd.get(sent.headers["Location"])
-        assert (again.status, "Done" in again.text) == (200, True)
-        assert await browser.is_in()
-        await otsd.connected()
-    assert [call.service for call in fake_home.calls] == ["unlock"]
+            assert await otsd.stop() == 0
+            assert not await otsd.is_healthy()
+            owners = {(each.stat().st_uid, each.stat().st_gid) for each in otsd.directory.iterdir()}
+            assert owners == {(1337, 1337)}
     assert "Traceback" not in otsd.log

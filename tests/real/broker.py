@@ -106,14 +106,16 @@ class Mosquitto:
         self.thaw()
         self.kill()
 
-    async def start(self) -> None:
-        """Start it and wait until it answers."""
+    def command(self) -> list[str]:
+        """Return what is run."""
         program = find_mosquitto()
         assert program is not None, "mosquitto is missing: scripts/tools mosquitto"
+        return [str(program), "-c", str(self.folder / "mosquitto.conf")]
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [program, "-c", self.folder / "mosquitto.conf"], stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         async with asyncio.timeout(_PATIENCE):
             while True:
                 assert self.process.poll() is None, (self.folder / "log").read_text()
