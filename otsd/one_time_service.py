@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otsd import actionfile
 from otsd.core.actions import TITLE_LENGTH, Action, Reach
-from otsd.core.codes import Code, ImportedCodes
+from otsd.core.codes import IMPORTED_LENGTH, Code, ImportedCodes
 from otsd.core.errors import Fault, Invalid
 from otsd.core.imports import FoundAction, FoundToken, ImportFile, RefusedToken, name_of
 from otsd.core.times import truncate
 from otsd.core.tokens import COMMENT_LENGTH, MOST_USES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 LARGEST: Final = 64 * 1024 * 1024
 _MOST_VALUES: Final = 1_000_000  # a token has six
@@ -114,11 +115,12 @@ def read(content: bytes) -> ImportFile:
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise _damaged(f"its {name} are not an object")
+    tokens = parts.get("tokens", {})
     return ImportFile(
         [_action(source, entry) for source, entry in _first(parts, _ACTIONS, {}).items()],
         [
-            _token(number, code, entry)
-            for number, (code, entry) in enumerate(parts.get("tokens", {}).items(), 1)
+            _token(number, code, entry, tokens.keys())
+            for number, (code, entry) in enumerate(tokens.items(), 1)
         ],
     )
 
@@ -201,7 +203,9 @@ def _step(entry: object) -> dict[str, Any]:
 # -- tokens ----------------------------------------------------------------------------------
 
 
-def _token(number: int, code: str, entry: object) -> FoundToken | RefusedToken:
+def _token(
+    number: int, code: str, entry: object, codes: Container[str]
+) -> FoundToken | RefusedToken:
     if not isinstance(entry, dict):
         return RefusedToken(number, (_NO_OBJECT,))
     if not ImportedCodes.has_form(code):
@@ -213,7 +217,7 @@ def _token(number: int, code: str, entry: object) -> FoundToken | RefusedToken:
             number=number,
             source=_source(entry),
             code=Code(code),
-            comment=_comment(entry.get("comment"), code, notes),
+            comment=_comment(entry.get("comment"), codes, notes),
             max_uses=max_uses,
             uses_taken=max_uses - left,
             created_at=_created(entry.get("created")),
@@ -259,21 +263,34 @@ def _shown(number: int) -> str:
     return str(number) if abs(number) <= _MOST_SHOWN else "far too many"
 
 
-def _comment(comment: object, code: str, notes: list[str]) -> str:
+def _comment(comment: object, codes: Container[str], notes: list[str]) -> str:
     if comment is None:
         return ""
     if not isinstance(comment, str):
         notes.append("its comment was not text, and is left out")
         return ""
-    if code in comment:  # people note their links there, and everybody who is told reads it
-        notes.append("its comment had the link's own code, which is left out")
-        comment = comment.replace(code, "…")
-    plain = _plain(comment)
-    if plain != comment:
+    # people note their links there, and everybody who is told reads it
+    hidden = _LETTERS.sub(lambda letters: _without(codes, letters[0]), comment)
+    if hidden != comment:
+        notes.append("its comment had the code of a link, which is left out")
+    plain = _plain(hidden)
+    if plain != hidden:
         notes.append("its comment had line breaks or control characters, which are spaces now")
     if len(plain) > COMMENT_LENGTH:
         notes.append(f"its comment was longer than {COMMENT_LENGTH} characters, and is cut")
     return plain[:COMMENT_LENGTH]
+
+
+_LETTERS: Final = re.compile(rf"[A-Za-z]{{{IMPORTED_LENGTH},}}")
+
+
+def _without(codes: Container[str], letters: str) -> str:
+    kept, at = [], 0
+    while at < len(letters):
+        is_code = letters[at : at + IMPORTED_LENGTH] in codes
+        kept.append("…" if is_code else letters[at])
+        at += IMPORTED_LENGTH if is_code else 1
+    return "".join(kept)
 
 
 def _plain(text: str) -> str:

@@ -154,18 +154,23 @@ async def test_a_repeated_import_changes_nothing_and_takes_what_is_new(daemon: D
     assert [await outcome(daemon, code) for _ in range(3)] == [200, 200, "used_up"]
 
 
-async def test_a_link_that_stands_in_its_comment_is_kept_nowhere(daemon: Daemon) -> None:
-    code = importing.code()
+async def test_a_link_that_stands_in_a_comment_is_kept_nowhere(daemon: Daemon) -> None:
+    code, another = importing.code(), importing.code()
     comment = f"Plumber, https://door.example.org/?token={code}"
-    (told,) = await taken(daemon, {code: importing.token(comment=comment)})
+    both = f"the same as {code}{another}x"
+    (told, other) = await taken(
+        daemon,
+        {code: importing.token(comment=comment), another: importing.token(comment=both)},
+    )
     assert (told["outcome"], told["notes"]) == (
         "changed",
-        ["its comment had the link's own code, which is left out"],
+        ["its comment had the code of a link, which is left out"],
     )
     assert told["comment"] == "Plumber, https://door.example.org/?token=…"
+    assert other["comment"] == "the same as ……x"
     assert await outcome(daemon, code) == 200
     await daemon.announced()
-    assert importing.holds(daemon.folder, [code]) == []
+    assert importing.holds(daemon.folder, [code, another]) == []
 
 
 async def test_a_deleted_action_is_imported_anew_and_never_mistaken_for_another(
