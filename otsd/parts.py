@@ -110,12 +110,12 @@ async def built(settings: Settings, stack: AsyncExitStack) -> Daemon:
         "mqtt": lambda: broker.status if broker else without_broker,
     }
     live = Live(store=core.store, changes=core.changes, now=clock, connections=connections)
-    accounts = await stack.enter_async_context(_accounts(settings, core.home))
+    accounts = await stack.enter_async_context(accounts_of(settings, core.home))
     credential = OwnCredential(
         core.home,
         accounts,
         core.store,
-        secret=_fernet_key(core.key, "credentials"),
+        secret=credential_key(core.key),
         configured=_configured(settings),
     )
     backups = stack.enter_context(Backups(settings.storage.directory, clock))
@@ -360,7 +360,8 @@ def _broker(settings: Settings, core: Core) -> Broker | None:
     )
 
 
-def _accounts(settings: Settings, home: HomeAssistant) -> Accounts:
+def accounts_of(settings: Settings, home: HomeAssistant) -> Accounts:
+    """Build what asks Home Assistant about its users."""
     ours, base = settings.home_assistant, settings.admin.base_url
     return Accounts(
         url=ours.url,  # also under the Supervisor, whose way to Home Assistant is for add-ons only
@@ -380,6 +381,11 @@ def _configured(settings: Settings) -> str | None:
     if settings.supervised:
         return "supervisor"
     return None if settings.home_assistant.token is None else "token"
+
+
+def credential_key(key: InstanceKey) -> bytes:
+    """Return the key that the credential of otsd's own connection is kept with."""
+    return _fernet_key(key, "credentials")
 
 
 def _fernet_key(key: InstanceKey, purpose: str) -> bytes:

@@ -669,8 +669,15 @@ def _is_every_address(host: str) -> bool:
 def _is_one_door(public: Public, admin: Admin) -> bool:
     """Whether the two would listen on the same port of the same address."""
     hosts = {public.host, admin.host}
-    same_host = len(hosts) == 1 or any(map(_is_every_address, hosts))
-    return same_host and public.port == admin.port != 0
+    is_any = any(map(_is_every_address, hosts)) and len(set(map(_version, hosts))) == 1
+    return (is_any or len(hosts) == 1) and public.port == admin.port != 0
+
+
+def _version(host: str) -> int | None:
+    """Return which IP an address is of; ``None`` for a name."""
+    with suppress(ValueError):
+        return ip_address(host).version
+    return None
 
 
 def _contradictions(settings: Settings) -> Iterator[tuple[set[str], str]]:

@@ -7,10 +7,11 @@ nothing is made by it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, timedelta
 from enum import StrEnum
@@ -37,8 +38,6 @@ _STORAGE: Final = "storage"
 _HOME: Final = "Home Assistant"
 _BROKER: Final = "broker"
 
-_BY_LOGIN: Final = "otsd was connected on the admin page; otsd run tries that"
-_STORAGE_FIRST: Final = "the storage comes first"
 
 
 class Verdict(StrEnum):
@@ -48,6 +47,15 @@ class Verdict(StrEnum):
     OFF = "off"
     FAILED = "failed"
     UNTRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What an administrator granted to otsd on the admin page, as far as it can be known."""
+
+    refresh: str | None = None
+    unknown: str | None = None
+    """Why nobody can know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +113,9 @@ def _parts(context: Context, settings: Settings) -> Iterator[Finding]:
         status = _settled(daemon)
     except NoDaemon:
         yield asyncio.run(_listeners(settings))
-        storage, is_connected = _storage(directory)
+        storage, granted = _storage(directory)
         yield storage
-        yield asyncio.run(_home(settings, is_connected=is_connected))
+        yield asyncio.run(_home(settings, granted))
         yield asyncio.run(_broker(settings))
     except (NoReply, Problem) as error:
         yield _USABLE
@@ -136,44 +144,60 @@ def _settled(daemon: Client) -> Any:  # noqa: ANN401 - JSON
 
 
 async def _listeners(settings: Settings) -> Finding:
-    """Try the addresses that the daemon will listen on."""
-    from otsd.server.listener import ListenAddress, try_to_listen  # noqa: PLC0415
+    """Try the addresses that the daemon will listen on, both at a time."""
+    from otsd.server.listener import ListenAddress, taken  # noqa: PLC0415
 
-    faults = []
-    for section, host, port in (
-        ("public", settings.public.host, settings.public.port),
-        ("admin", settings.admin.host, settings.admin.port),
-    ):
-        try:
-            await try_to_listen(ListenAddress(section, host, port))
-        except StartError as error:
-            faults.append(str(error))
+    faults: list[str] = []
+    ours: set[tuple[str, int]] = set()
+    async with AsyncExitStack() as stack:
+        for section, host, port in (
+            ("public", settings.public.host, settings.public.port),
+            ("admin", settings.admin.host, settings.admin.port),
+        ):
+            address = ListenAddress(section, host, port)
+            try:
+                places = await stack.enter_async_context(taken(address))
+            except StartError as error:
+                faults.append(str(error))
+            else:
+                if places & ours:  # nothing stops the second as long as nobody listens
+                    faults.append(address.why_not(OSError(errno.EADDRINUSE, "")))
+                ours |= places
     return Finding(_CONFIGURATION, Verdict.FAILED, "\n".join(faults)) if faults else _USABLE
 
 
-def _storage(directory: Path) -> tuple[Finding, bool | None]:
-    """Look at the storage, and whether otsd was connected by a login; ``None`` is not known."""
-    from otsd.home.credential import GRANT  # noqa: PLC0415 - only without a daemon
-    from otsd.store import database  # noqa: PLC0415
+def _storage(directory: Path) -> tuple[Finding, Granted]:
+    """Look at the storage, and at what an administrator granted there."""
+    from otsd.store import database  # noqa: PLC0415 - only without a daemon
 
-    is_connected = None
     try:
         if (words := _yet_to_be(directory)) is not None:
             is_restored = (directory / database.RESTORED).exists()
-            return _to_be_made(directory, words), None if is_restored else False
+            unknown = "otsd run puts the restored backup into its place first"
+            return _to_be_made(directory, words), Granted(unknown=unknown if is_restored else None)
         with database.held(directory):
             steps = database.schemas()
             version, newest = database.look(directory, steps), steps[-1].version
-            is_connected = version > 0 and database.holds(directory, GRANT)
+            granted = Granted(_refresh(directory) if version else None)
         words = str(directory)
         if version < newest:
             words += ", of an older otsd; it is upgraded at the start, and a copy kept"
-        return Finding(_STORAGE, Verdict.OK, words), is_connected
+        return Finding(_STORAGE, Verdict.OK, words), granted
     except OSError as error:
         words = f"The storage directory {directory} cannot be used: {error.strerror}."
     except StartError as error:
         words = str(error)
-    return Finding(_STORAGE, Verdict.FAILED, words), is_connected
+    return Finding(_STORAGE, Verdict.FAILED, words), Granted(unknown="the storage comes first")
+
+
+def _refresh(directory: Path) -> str | None:
+    from otsd.home.credential import GRANT, unsealed  # noqa: PLC0415 - only without a daemon
+    from otsd.parts import credential_key  # noqa: PLC0415
+    from otsd.store import database, key  # noqa: PLC0415
+
+    if (own := key.load(directory)) is None:
+        return None
+    return unsealed(database.recall(directory, GRANT), credential_key(own))
 
 
 def _yet_to_be(directory: Path) -> str | None:
@@ -199,12 +223,13 @@ def _to_be_made(directory: Path, words: str) -> Finding:
     return Finding(_STORAGE, Verdict.FAILED, words)
 
 
-async def _home(settings: Settings, *, is_connected: bool | None) -> Finding:
-    by_login = settings.home_assistant.token is None and not settings.supervised
-    if by_login and is_connected is not False:
-        return Finding(_HOME, Verdict.UNTRIED, _BY_LOGIN if is_connected else _STORAGE_FIRST)
+async def _home(settings: Settings, granted: Granted) -> Finding:
+    is_granted = settings.home_assistant.token is None and not settings.supervised
+    if is_granted and granted.unknown:
+        return Finding(_HOME, Verdict.UNTRIED, granted.unknown)
+    from otsd.home.credential import credential_of  # noqa: PLC0415 - only without a daemon
     from otsd.home.home import HomeAssistant  # noqa: PLC0415
-    from otsd.parts import address  # noqa: PLC0415 - only without a daemon
+    from otsd.parts import accounts_of, address  # noqa: PLC0415
     from otsd.payloads import connection_json  # noqa: PLC0415
 
     try:
@@ -220,7 +245,9 @@ async def _home(settings: Settings, *, is_connected: bool | None) -> Finding:
     )
     end = time.monotonic() + _DEADLINE.total_seconds()
     with _quiet():
-        async with asyncio.TaskGroup() as tasks:
+        async with accounts_of(settings, home) as accounts, asyncio.TaskGroup() as tasks:
+            if is_granted and granted.refresh:
+                home.use(credential_of(granted.refresh, accounts))
             keeping = tasks.create_task(home.keep(), name="Home Assistant")
             # it has no event to wait for
             while (  # noqa: ASYNC110

@@ -18,7 +18,7 @@ from otsd.supervise import CredentialRefused, Lost
 if TYPE_CHECKING:
     from otsd.core.ports import Store
     from otsd.home.accounts import Accounts
-    from otsd.home.home import HomeAssistant
+    from otsd.home.home import Credential, HomeAssistant
 
 GRANT: Final = "home_assistant.grant"
 """Under which name the store keeps what was granted; nothing, or empty, when nothing is."""
@@ -27,6 +27,28 @@ _ENDED: Final = (
     "there, its user is gone, or admin.base_url is another now. Connect again on the admin page, "
     "under Connections."
 )
+
+
+def unsealed(sealed: str | None, secret: bytes) -> str | None:
+    """Return the refresh token that was kept under `GRANT`; ``secret`` is a Fernet key."""
+    with suppress(InvalidToken):  # of another key: it has to be granted anew
+        if sealed:
+            return Fernet(secret).decrypt(sealed.encode()).decode()
+    return None
+
+
+def credential_of(refresh: str, accounts: Accounts) -> Credential:
+    """Return the credential that a refresh token gives."""
+
+    async def credential() -> str:
+        try:
+            return await accounts.refresh(refresh)
+        except LoginRefused as error:
+            raise CredentialRefused(_ENDED) from error
+        except AccountsUnavailable as error:
+            raise Lost(error.reason) from error
+
+    return credential
 
 
 class OwnCredential:
@@ -49,7 +71,7 @@ class OwnCredential:
         self._home = home
         self._accounts = accounts
         self._store = store
-        self._box = Fernet(secret)
+        self._secret = secret
         self._configured = configured
         if configured is None and (refresh := self._granted()):
             self._use(refresh)
@@ -65,7 +87,8 @@ class OwnCredential:
     async def grant(self, refresh: str) -> None:
         """Connect by this refresh token from now on; the one before is given up."""
         before = self._granted()
-        await self._store.remember(GRANT, self._box.encrypt(refresh.encode()).decode())
+        sealed = Fernet(self._secret).encrypt(refresh.encode()).decode()
+        await self._store.remember(GRANT, sealed)
         self._use(refresh)
         await self._revoke(before)
 
@@ -79,11 +102,7 @@ class OwnCredential:
         await self._revoke(before)
 
     def _granted(self) -> str | None:
-        sealed = self._store.recall(GRANT)
-        with suppress(InvalidToken):  # of another key: it has to be granted anew
-            if sealed:
-                return self._box.decrypt(sealed.encode()).decode()
-        return None
+        return unsealed(self._store.recall(GRANT), self._secret)
 
     async def _revoke(self, refresh: str | None) -> None:
         with suppress(AccountsUnavailable):
@@ -91,12 +110,4 @@ class OwnCredential:
                 await self._accounts.revoke(refresh)
 
     def _use(self, refresh: str) -> None:
-        async def credential() -> str:
-            try:
-                return await self._accounts.refresh(refresh)
-            except LoginRefused as error:
-                raise CredentialRefused(_ENDED) from error
-            except AccountsUnavailable as error:
-                raise Lost(error.reason) from error
-
-        self._home.use(credential)
+        self._home.use(credential_of(refresh, self._accounts))

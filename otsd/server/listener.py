@@ -75,8 +75,8 @@ class ListenAddress:
         match error.errno:
             case errno.EADDRINUSE:
                 return (
-                    f"{port}: port {self.port} of {self.host} is in use by another program, "
-                    "which may be another otsd. End that, or choose another port."
+                    f"{port}: port {self.port} of {self.host} is in use, by another program or by "
+                    "another site of otsd. End that, or choose another port."
                 )
             case errno.EACCES | errno.EPERM:
                 return (
@@ -329,14 +329,19 @@ async def listening(
         await runner.cleanup()
 
 
-async def try_to_listen(address: ListenAddress) -> None:
-    """Take an address and give it back at once, without a connection being accepted.
+@asynccontextmanager
+async def taken(address: ListenAddress) -> AsyncIterator[set[tuple[str, int]]]:
+    """Take an address, without a connection being accepted, and give it back; hosts and ports.
 
     Raises:
         StartError: it cannot be listened on.
 
     """
-    (await _server(address, asyncio.Protocol, serve=False)).close()
+    server = await _server(address, asyncio.Protocol, serve=False)
+    try:
+        yield {each.getsockname()[:2] for each in server.sockets}
+    finally:
+        server.close()
 
 
 async def _server(

@@ -199,8 +199,8 @@ def look(directory: Path, steps: Sequence[Schema]) -> int:
     return version
 
 
-def holds(directory: Path, name: str) -> bool:
-    """Return whether something is remembered under a name, in a database that can be used.
+def recall(directory: Path, name: str) -> str | None:
+    """Return what is remembered under a name, in a database that is not in use.
 
     Raises:
         StartError: it cannot be read.
@@ -209,8 +209,8 @@ def holds(directory: Path, name: str) -> bool:
     path = directory / NAME
     try:
         with closing(connect(path, write=False)) as connection:
-            found = connection.execute("SELECT value <> x'' FROM meta WHERE name = ?", (name,))
-            return any(filled for (filled,) in found)
+            found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+            return None if found is None else bytes(found[0]).decode()
     except sqlite3.Error as error:
         raise StartError(_explain(path, error)) from error
 

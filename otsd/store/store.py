@@ -267,8 +267,9 @@ class SqliteStore(Lists):
             ).rowcount
 
         def work(db: sqlite3.Connection) -> int:
-            # those that were made since the last was revoked
-            late = revoke_some(db) if force else 0
+            late = 0
+            while force and (some := revoke_some(db)):  # made since the last was revoked
+                late += some
             using = "SELECT 1 FROM tokens WHERE action = ? AND revoked_at IS NULL LIMIT 1"
             if db.execute(using, (name,)).fetchone():
                 msg = (

@@ -171,10 +171,15 @@ async def test_ports_that_the_daemon_could_not_have_are_told_and_the_rest_is_tri
         "admin.host (OTSD_ADMIN__HOST): 192.0.2.1 is no address of this machine. Choose one that is."
     )
     assert len(rest) == len(PARTS) - 1
+
+    one_door = ("--admin.host", "localhost", "--admin.port", str(daemon.port))
+    ran = await call(daemon, "check", *one_door)
+    assert ran.returncode == 1
+    assert "admin.port (OTSD_ADMIN__PORT)" in ran.stdout.splitlines()[0]
     assert (await check(daemon))["configuration"] == "ok         every setting can be used"
 
 
-async def test_a_login_on_the_admin_page_is_known_without_a_daemon(
+async def test_a_login_on_the_admin_page_is_tried_without_a_daemon(
     tmp_path: Path, fake_home: FakeHomeAssistant
 ) -> None:
     async with (
@@ -187,9 +192,7 @@ async def test_a_login_on_the_admin_page_is_known_without_a_daemon(
         await daemon.stop()
         before = {path.name for path in daemon.directory.iterdir()}
         told = await check(daemon)
-        assert told["Home Assistant"] == (
-            "not tried  otsd was connected on the admin page; otsd run tries that"
-        )
+        assert told["Home Assistant"].startswith("ok         version ")
         assert {path.name for path in daemon.directory.iterdir()} == before
 
         await daemon.start()
@@ -198,6 +201,31 @@ async def test_a_login_on_the_admin_page_is_known_without_a_daemon(
         await daemon.stop()
         told = await check(daemon)
         assert told["Home Assistant"].startswith("off        no access token is configured")
+
+
+async def test_a_login_that_was_ended_or_cannot_be_known_is_told_without_a_daemon(
+    tmp_path: Path, fake_home: FakeHomeAssistant
+) -> None:
+    async with (
+        daemon_with_admin(tmp_path, fake_home, token=None) as daemon,
+        Browser(daemon.admin_url) as browser,
+    ):
+        await browser.log_in(fake_home)
+        await browser.get(fake_home.authorize(await browser.begin("/connect")))
+        await daemon.connected()
+        await daemon.stop()
+        for refresh in fake_home.refresh_tokens:
+            fake_home.revoke(refresh)
+        told = await check(daemon, status=1)
+        assert told["Home Assistant"].startswith(
+            "failed     Home Assistant does not accept the access any more that was granted to otsd"
+        )
+
+        (daemon.directory / database.RESTORED).mkdir()
+        assert (await check(daemon))["Home Assistant"] == (
+            "not tried  otsd run puts the restored backup into its place first"
+        )
+        (daemon.directory / database.RESTORED).rmdir()
 
 
 @pytest.mark.parametrize(

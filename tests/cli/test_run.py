@@ -36,8 +36,8 @@ async def test_what_keeps_it_from_starting_is_one_message(tmp_path: Path) -> Non
         ran = await daemon.command("run", "--admin.port", str(port), "--log.level", "error")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
-        f"otsd: admin.port (OTSD_ADMIN__PORT): port {port} of 127.0.0.1 is in use by another "
-        "program, which may be another otsd. End that, or choose another port.\n"
+        f"otsd: admin.port (OTSD_ADMIN__PORT): port {port} of 127.0.0.1 is in use, by another "
+        "program or by another site of otsd. End that, or choose another port.\n"
     )
     async with daemon:
         second = await daemon.command("run", "--public.port", "0")
