@@ -115,13 +115,10 @@ def read(content: bytes) -> ImportFile:
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise _damaged(f"its {name} are not an object")
-    tokens = parts.get("tokens", {})
+    actions, tokens = _first(parts, _ACTIONS, {}), parts.get("tokens", {})
     return ImportFile(
-        [_action(source, entry) for source, entry in _first(parts, _ACTIONS, {}).items()],
-        [
-            _token(number, code, entry, tokens.keys())
-            for number, (code, entry) in enumerate(tokens.items(), 1)
-        ],
+        [_action(source, entry, tokens.keys()) for source, entry in actions.items()],
+        [_token(number, code, entry) for number, (code, entry) in enumerate(tokens.items(), 1)],
     )
 
 
@@ -154,18 +151,23 @@ def _first(entry: Mapping[str, Any], names: Sequence[str], default: object = Non
 # -- actions ---------------------------------------------------------------------------------
 
 
-def _action(source: str, entry: object) -> FoundAction:
+def _action(source: str, entry: object, codes: Container[str]) -> FoundAction:
     notes: list[str] = []
+    if any(code[0] in codes for code in _A_CODE.finditer(source)):
+        return FoundAction(source, None, ("its name has the code of a link: name it otherwise",))
     try:
-        text = _yaml(source, _step(entry))
+        yaml = _yaml(source, _step(entry))
+        text = _A_CODE.sub(lambda code: _HIDDEN if code[0] in codes else code[0], yaml)
         plan = actionfile.read_plan(text)
     except (_Refused, ValueError) as error:
         return FoundAction(source, None, (str(error),))
     except RecursionError:
         return FoundAction(source, None, (_TOO_DEEP,))
-    title = _plain(source)[:TITLE_LENGTH].strip() or "Action"
+    title = _plain(source[:TITLE_LENGTH]).strip() or "Action"
     if title != source:
         notes.append(f"its title is now {title!r}")
+    if text != yaml:
+        notes.append("it had the code of a link, which is left out")
     if plan.call is None:
         notes.append("it has a template, which is rendered here and was not before")
     return FoundAction(source, Action(name_of(source), title, text, plan), tuple(notes))
@@ -203,9 +205,7 @@ def _step(entry: object) -> dict[str, Any]:
 # -- tokens ----------------------------------------------------------------------------------
 
 
-def _token(
-    number: int, code: str, entry: object, codes: Container[str]
-) -> FoundToken | RefusedToken:
+def _token(number: int, code: str, entry: object) -> FoundToken | RefusedToken:
     if not isinstance(entry, dict):
         return RefusedToken(number, (_NO_OBJECT,))
     if not ImportedCodes.has_form(code):
@@ -217,7 +217,7 @@ def _token(
             number=number,
             source=_source(entry),
             code=Code(code),
-            comment=_comment(entry.get("comment"), codes, notes),
+            comment=_comment(entry.get("comment"), code, notes),
             max_uses=max_uses,
             uses_taken=max_uses - left,
             created_at=_created(entry.get("created")),
@@ -263,46 +263,50 @@ def _shown(number: int) -> str:
     return str(number) if abs(number) <= _MOST_SHOWN else "far too many"
 
 
-def _comment(comment: object, codes: Container[str], notes: list[str]) -> str:
+def _comment(comment: object, code: str, notes: list[str]) -> str:
     if comment is None:
         return ""
     if not isinstance(comment, str):
         notes.append("its comment was not text, and is left out")
         return ""
+    is_cut = len(comment) > _MOST_OF_A_COMMENT
+    comment = comment[:_MOST_OF_A_COMMENT]
     # people note their links there, and everybody who is told reads it
-    hidden = _LETTERS.sub(lambda letters: _without(codes, letters[0]), comment)
+    hidden = _A_CODE.sub(_HIDDEN, comment.replace(code, _HIDDEN))
     if hidden != comment:
         notes.append("its comment had the code of a link, which is left out")
     plain = _plain(hidden)
     if plain != hidden:
         notes.append("its comment had line breaks or control characters, which are spaces now")
-    if len(plain) > COMMENT_LENGTH:
+    if is_cut or len(plain) > COMMENT_LENGTH:
         notes.append(f"its comment was longer than {COMMENT_LENGTH} characters, and is cut")
     return plain[:COMMENT_LENGTH]
 
 
-_LETTERS: Final = re.compile(rf"[A-Za-z]{{{IMPORTED_LENGTH},}}")
-
-
-def _without(codes: Container[str], letters: str) -> str:
-    kept, at = [], 0
-    while at < len(letters):
-        is_code = letters[at : at + IMPORTED_LENGTH] in codes
-        kept.append("…" if is_code else letters[at])
-        at += IMPORTED_LENGTH if is_code else 1
-    return "".join(kept)
+# all that can be in what is kept of one, however many codes are left out of it
+_MOST_OF_A_COMMENT: Final = COMMENT_LENGTH * IMPORTED_LENGTH
+_HIDDEN: Final = "…"
+# whatever has the form of a code may be that of a link, also of one that was taken before
+_A_CODE: Final = re.compile(rf"(?<![A-Za-z])[A-Za-z]{{{IMPORTED_LENGTH}}}(?![A-Za-z])")
 
 
 def _plain(text: str) -> str:
     """Return text that can be shown, with a space for each character that otsd does not take."""
-    return text if text.isprintable() else "".join(map(_or_space, text))
+    return text.translate(_SPACES)
 
 
-def _or_space(letter: str) -> str:
-    try:
-        return actionfile.check_text(letter)
-    except ValueError:
-        return " "
+class _Spaces(dict[int, str]):
+    """What each character is, asked once: there may be millions of them."""
+
+    def __missing__(self, letter: int) -> str:
+        try:
+            self[letter] = actionfile.check_text(chr(letter))
+        except ValueError:
+            self[letter] = " "
+        return self[letter]
+
+
+_SPACES: Final = _Spaces()
 
 
 def _created(value: object) -> datetime | None:

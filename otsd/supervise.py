@@ -99,6 +99,7 @@ class Keeper:
         self._session: asyncio.Task[NoReturn] | None = None
         self._restarting = False
         self._told: set[ConnectionState] = set()  # since it was connected
+        self._was_connected = False
 
     @property
     def status(self) -> ConnectionStatus:
@@ -129,9 +130,11 @@ class Keeper:
     def connected(self, version: str | None = None, error: str | None = None) -> None:
         """Note that the connection is usable; ``error`` is what limits it, if anything does."""
         if self._told & {ConnectionState.CONNECTING, ConnectionState.REFUSED}:
-            _log.warning("%s is back", self._name)
+            # whoever read that it was away is told at the same level
+            _log.warning("%s is %s", self._name, "back" if self._was_connected else "there now")
         else:
             _log.info("connected to %s%s", self._name, f", version {version}" if version else "")
+        self._was_connected = True
         self._told.clear()
         self._delays = delays()
         self._refusals = 0

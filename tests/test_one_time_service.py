@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,25 @@ def test_a_comment_is_kept_as_far_as_it_can_be_shown(comment: Any, kept: str, no
     assert found.comment == kept
     assert len(found.notes) == notes
     assert not any(CODE[:8] in text for text in (found.comment, *found.notes))
+
+
+def test_a_comment_of_any_length_costs_next_to_nothing() -> None:
+    begun = time.thread_time()
+    for comment in ("\x01" * 10_000_000, "x" * 10_000_000, f"{CODE} " * 300_000):
+        found = taken(comment=comment)
+        assert len(found.comment) <= 500
+        assert CODE not in found.comment
+        assert "is cut" in found.notes[-1]
+    for _ in range(1_000):
+        taken(comment="\x01" * 10_000)
+    assert time.thread_time() - begun < 5  # it took 10 s, and far more memory than there may be
+
+
+def test_an_action_that_is_named_by_a_link_is_refused() -> None:
+    file = importing.file({CODE: importing.token()}, **{f"Door {CODE}": importing.DOOR})
+    _, action = one_time_service.read(file).actions
+    assert action.action is None
+    assert action.notes == ("its name has the code of a link: name it otherwise",)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_what_is_absent_and_out_of_reach_by_turns_is_told_once_each_until_
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", "The other side: install one"),
         ("WARNING", "The other side cannot be reached: it does not answer; trying again"),
-        ("WARNING", "The other side is back"),
+        ("WARNING", "The other side is there now"),
         ("WARNING", "The other side is lost: gone; trying again"),
         ("INFO", "The other side: install one"),
         ("WARNING", "The other side is back"),

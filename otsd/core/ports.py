@@ -138,10 +138,20 @@ class Store(Protocol):
     def action(self, name: str) -> Action | None:
         """Return an action by its name."""
 
-    async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
+    async def claim(
+        self,
+        token_id: str,
+        attempt: str,
+        visitor: Visitor,
+        now: datetime,
+        *,
+        lookup: int | None = None,
+    ) -> Claim:
         """Take one use and record the submission as running, or return the attempt's first claim.
 
         One guarded statement: of any number of claims at once, as many succeed as uses are left.
+        With ``lookup`` the token must still have the link that was found by it: to find it came
+        before, and it may have been rotated since.
 
         Raises:
             TokenUnusable: when its state does not allow it at ``now``.

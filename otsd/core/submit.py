@@ -302,7 +302,9 @@ class Submissions:
         begun = clock()
         try:
             # not cut short when otsd stops: the writer takes the use all the same
-            claim = await self._store.claim(token.id, attempt, visitor, self._now())
+            claim = await self._store.claim(
+                token.id, attempt, visitor, self._now(), lookup=token.lookup
+            )
         except OtsdError as error:
             attempted.refuse(error)
         except Exception:  # noqa: BLE001 - whoever waits must be answered
@@ -313,6 +315,8 @@ class Submissions:
                 attempted.claim(claim.submission)
                 self._changes.tell(Subject.SUBMISSION, claim.submission.id)
                 self._changes.tell(Subject.TOKEN, token.id)
+                # it may have been replaced since it was looked at
+                action = self._store.action(claim.submission.action) or action
                 outcome = await self._run_unless_stopped(claim, action)
                 self._ended[await self._settle(attempted, claim, outcome)] += 1
                 self.durations.add(clock() - begun)

@@ -91,7 +91,7 @@ class Supervisor:
                 http.get(_API / path, headers=headers, allow_redirects=False) as answer,
             ):
                 body = await answer.json(content_type=None)
-        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
-            # a TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, ValueError, LookupError, RecursionError) as error:
+            # a TimeoutError is an OSError, an encoding that nobody knows a LookupError
             raise Lost("the Supervisor does not answer") from error
         return answer.status, body.get("data") if isinstance(body, dict) else None

@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 Find: TypeAlias = "Callable[[], Awaitable[Address]]"
 """Returns where the broker is; raises `Absent` when there is none, `Lost` when nobody can say."""
-Page: TypeAlias = "Callable[[], Awaitable[str | None]]"
+AskPage: TypeAlias = "Callable[[], Awaitable[str | None]]"
 """Returns the address of the admin page, or None while nobody can say."""
 
 
@@ -71,7 +71,7 @@ class Broker:
         commands: Commands | None,
         now: Clock,
         changed: Callable[[], None] = lambda: None,
-        page: Page | None = None,
+        page: AskPage | None = None,
         pace: Pace | None = None,
     ) -> None:
         """Take the parts; without ``commands`` none are subscribed to.
@@ -153,12 +153,15 @@ class Broker:
         except Exception as error:
             raise _unexpected(error) from error
 
-    async def _learn(self, page: Page) -> None:
-        for pause in delays():
-            if (url := await page()) is not None:
-                self._projection.lead_to(url)
-                return
-            await asyncio.sleep(pause)
+    async def _learn(self, page: AskPage) -> None:
+        try:
+            for pause in delays():
+                if (url := await page()) is not None:
+                    self._projection.lead_to(url)
+                    return
+                await asyncio.sleep(pause)
+        except Exception:  # noqa: BLE001 - the broker can be used without
+            _log.exception("where the admin page is cannot be asked, for an unexpected reason")
 
     async def _hope(self, refused: Address) -> None:
         """Begin anew as soon as the broker is another, or the credential, than what was refused."""

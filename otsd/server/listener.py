@@ -66,11 +66,11 @@ class ListenAddress:
     host: str
     port: int
 
-    def why_not(self, error: OSError) -> str:
+    def why_not(self, error: OSError | UnicodeError) -> str:
         """Say why it cannot be listened on, which setting says so, and what to do."""
         port = f"{self.section}.port (OTSD_{self.section.upper()}__PORT)"
         host = f"{self.section}.host (OTSD_{self.section.upper()}__HOST)"
-        if isinstance(error, socket.gaierror):
+        if isinstance(error, socket.gaierror | UnicodeError):
             return f"{host}: the name {self.host} is not known here. Choose an address."
         match error.errno:
             case errno.EADDRINUSE:
@@ -356,7 +356,7 @@ async def _server(
             reuse_address=True,
             start_serving=serve,
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise StartError(address.why_not(error)) from error
 
 

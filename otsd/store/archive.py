@@ -358,6 +358,8 @@ def _unpack(file: IO[bytes], directory: Path) -> tuple[Manifest, Facts]:
             for each in into.values():
                 each.flush()
                 os.fsync(each.fileno())
+        if manifest.schema < 1:
+            raise NotABackup(f"its {_MANIFEST} is damaged")
         if manifest.schema > database.schemas()[-1].version:
             raise NotABackup(f"it was made by a newer otsd, {manifest.otsd}")
         try:
@@ -396,8 +398,9 @@ def _look(path: Path, directory: Path, pragma: str) -> Facts:
         sqlite3.Error: it cannot be read.
 
     """
-    # immutable: whatever the file says of itself, no log is made beside it
-    address = f"file:{quote(str(path.absolute()))}?immutable=1"
+    # for writing, though nothing is written: SQLite checks no constraint of a file that it may only
+    # read, and the next start does
+    address = f"file:{quote(str(path.absolute()))}?mode=rw"
     with closing(sqlite3.connect(address, uri=True)) as connection:
         ((found,),) = connection.execute(f"PRAGMA {pragma}(1)").fetchall()
         if found != "ok":

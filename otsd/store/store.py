@@ -19,12 +19,13 @@ from otsd.core.errors import (
     NotFound,
     StartError,
     StorageUnavailable,
+    TokenUnusable,
     UnknownToken,
 )
 from otsd.core.imports import Taken
 from otsd.core.ports import Claim, Counts, Found, Overview, Queue, Tally
 from otsd.core.times import from_millis, to_millis
-from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState
+from otsd.core.tokens import DEVICE_STAYS, Submission, SubmissionState, TokenState
 from otsd.store import database, imports, rows
 from otsd.store.access import SqliteAccess
 from otsd.store.lists import ACTIVE_AT, NOT_EXECUTED, USED_UP, Lists, reading
@@ -127,8 +128,17 @@ class SqliteStore(Lists):
     def action(self, name: str) -> Action | None:
         return self._actions.get(name)
 
-    async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
+    async def claim(
+        self,
+        token_id: str,
+        attempt: str,
+        visitor: Visitor,
+        now: datetime,
+        *,
+        lookup: int | None = None,
+    ) -> Claim:
         at = to_millis(now)
+        link = None if lookup is None else rows.signed(lookup)
 
         def work(db: sqlite3.Connection) -> Claim:
             known = _attempt(db, token_id, attempt)
@@ -137,14 +147,16 @@ class SqliteStore(Lists):
             # The guard and the taking are one statement: nothing can come between them.
             row = db.execute(
                 "UPDATE tokens SET uses_taken = uses_taken + 1 "  # noqa: S608
-                f"WHERE id = :id AND live AND {ACTIVE_AT.format(':now')} "
-                f"RETURNING {rows.TOKEN}, seq",
-                {"id": token_id, "now": at},
+                f"WHERE id = :id AND lookup = coalesce(:link, lookup) AND live "
+                f"AND {ACTIVE_AT.format(':now')} RETURNING {rows.TOKEN}, seq",
+                {"id": token_id, "link": link, "now": at},
             ).fetchone()
             if row is None:
                 token = _find_token(db, token_id)
                 if token is None:
                     raise UnknownToken
+                if lookup not in (None, token.lookup):
+                    raise TokenUnusable(token, TokenState.REVOKED)
                 token.check_usable(now)
                 raise StorageUnavailable("the guard and the rule of a token's state disagree")
             token = rows.token(row)

@@ -98,11 +98,19 @@ class FillingStore(SqliteStore):
         self.free = asyncio.Event()
         self.free.set()
 
-    async def claim(self, token_id: str, attempt: str, visitor: Visitor, now: datetime) -> Claim:
+    async def claim(
+        self,
+        token_id: str,
+        attempt: str,
+        visitor: Visitor,
+        now: datetime,
+        *,
+        lookup: int | None = None,
+    ) -> Claim:
         self._fail_if_full("claim")
         self.claiming += 1
         await self.free.wait()
-        return await super().claim(token_id, attempt, visitor, now)
+        return await super().claim(token_id, attempt, visitor, now, lookup=lookup)
 
     async def settle(
         self, claim: Claim, outcome: Outcome, now: datetime, announce: Announce

@@ -467,6 +467,37 @@ async def test_what_does_not_end_in_time_is_unconfirmed_after_the_next_start(
 # -- a store that cannot write
 
 
+async def test_a_link_that_is_replaced_while_it_waits_to_be_claimed_runs_nothing(
+    world: World,
+) -> None:
+    found = await world.mint(max_uses=5)
+    world.store.free.clear()
+    waiting = asyncio.create_task(world.submit(found))
+    await until(lambda: world.store.claiming)
+    await world.owner.rotate(found.token.id)
+    world.store.free.set()
+    with pytest.raises(TokenUnusable) as refused:
+        await waiting
+    assert refused.value.state is TokenState.REVOKED
+    assert world.home.runs == []
+    assert world.token(found).uses_left == 5
+
+
+async def test_an_action_that_is_replaced_while_its_token_waits_to_be_claimed_is_the_new_one(
+    world: World,
+) -> None:
+    found = await world.mint()
+    world.store.free.clear()
+    waiting = asyncio.create_task(world.submit(found))
+    await until(lambda: world.store.claiming)
+    new = Action("step", "New", SCRIPT, read_plan(SCRIPT))
+    await world.store.save_action(new, create=False, now=world.clock.now)
+    world.store.free.set()
+    assert (await waiting).state is SubmissionState.EXECUTED
+    ((plan, _),) = world.home.runs
+    assert plan == new.plan
+
+
 async def test_without_a_claim_on_disk_home_assistant_is_not_asked(world: World) -> None:
     found = await world.mint()
     world.store.full_for = frozenset({"claim"})

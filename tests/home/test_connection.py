@@ -118,7 +118,7 @@ async def test_one_that_was_never_there_is_told_once_and_once_when_it_comes(
     fake_home.handshake = "normal"
     await home.connected()
     assert len(lines(caplog)) == 2
-    assert "is back" in lines(caplog)[1]
+    assert "is there now" in lines(caplog)[1]
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -157,7 +157,7 @@ async def test_a_repeated_import_changes_nothing_and_takes_what_is_new(daemon: D
 async def test_a_link_that_stands_in_a_comment_is_kept_nowhere(daemon: Daemon) -> None:
     code, another = importing.code(), importing.code()
     comment = f"Plumber, https://door.example.org/?token={code}"
-    both = f"the same as {code}{another}x"
+    both = f"the same as {code}, {another}"
     (told, other) = await taken(
         daemon,
         {code: importing.token(comment=comment), another: importing.token(comment=both)},
@@ -167,10 +167,24 @@ async def test_a_link_that_stands_in_a_comment_is_kept_nowhere(daemon: Daemon) -
         ["its comment had the code of a link, which is left out"],
     )
     assert told["comment"] == "Plumber, https://door.example.org/?token=…"
-    assert other["comment"] == "the same as ……x"
+    assert other["comment"] == "the same as …, …"
     assert await outcome(daemon, code) == 200
     await daemon.announced()
     assert importing.holds(daemon.folder, [code, another]) == []
+
+
+async def test_a_link_in_the_comment_of_a_later_file_or_in_an_action_is_kept_nowhere(
+    daemon: Daemon,
+) -> None:
+    first, later = importing.code(), importing.code()
+    await taken(daemon, {first: importing.token()})
+    tell = {"service": "notify.phone", "data": {"message": f"Or use {later}"}}
+    answer = await take(daemon, {later: importing.token(comment=f"after {first}")}, Tell=tell)
+    assert answer.json["tokens"][0]["comment"] == "after …"
+    notes = {each["source"]: each["notes"] for each in answer.json["actions"]}
+    assert notes["Tell"] == ["it had the code of a link, which is left out"]
+    assert "Or use …" in (await daemon.admin("GET", "/actions/tell")).json["yaml"]
+    assert importing.holds(daemon.folder, [first, later]) == []
 
 
 async def test_a_deleted_action_is_imported_anew_and_never_mistaken_for_another(
