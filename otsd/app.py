@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from aiohttp import web
 
 from otsd import __version__
+from otsd.core.access import AccountsUnavailable
 from otsd.core.changes import Change, Subject
 from otsd.core.errors import StartError, StorageUnavailable
 from otsd.core.history import forget
@@ -25,13 +26,14 @@ from otsd.core.ports import ConnectionState
 from otsd.core.times import isoformat
 from otsd.notify import ServiceManager
 from otsd.parts import ZONE, Daemon, built, clock
-from otsd.server.listener import SHUTDOWN, Limits, ListenAddress, listening
+from otsd.server.listener import SHUTDOWN, Limits, ListenAddress, listening, taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from otsd.core.ports import Store
     from otsd.core.submit import Submissions
+    from otsd.home.accounts import Accounts
     from otsd.home.home import HomeAssistant
     from otsd.mqtt.broker import Broker
     from otsd.server.live import Live
@@ -103,6 +105,7 @@ async def _run(settings: Settings) -> None:
         port, admin_port = await _listen(settings, daemon, stack)
         manager.say("READY=1", f"STATUS=Serving on port {port}; the admin page on {admin_port}")
         tasks.create_task(manager.watchdog(), name="watchdog")
+        tasks.create_task(_look_for(core.home, daemon.accounts), name="look for Home Assistant")
         await stop.wait()
         await _finish(core.submissions, daemon.live, keeping, manager)
 
@@ -114,13 +117,14 @@ async def _listen(settings: Settings, daemon: Daemon, stack: AsyncExitStack) -> 
         _control_socket(settings.storage.directory / SOCKET, daemon.api.application())
     )
     visitors, owner = daemon.visitors, daemon.admin
-    port = await stack.enter_async_context(
-        listening(
-            visitors.application(),
-            ListenAddress("public", public.host, public.port),
-            visitors.fallback,
+    front = ListenAddress("public", public.host, public.port)
+    back = ListenAddress("admin", admin.host, admin.port)
+    try:
+        port = await stack.enter_async_context(
+            listening(visitors.application(), front, visitors.fallback)
         )
-    )
+    except StartError as error:
+        raise await _with(error, back) from error
     _log.info(
         "otsd %s serves visitors on %s port %d; links begin with %s",
         __version__,
@@ -129,12 +133,7 @@ async def _listen(settings: Settings, daemon: Daemon, stack: AsyncExitStack) -> 
         public.base_url,
     )
     admin_port = await stack.enter_async_context(
-        listening(
-            owner.application(),
-            ListenAddress("admin", admin.host, admin.port),
-            owner.fallback,
-            _ADMIN_LIMITS,
-        )
+        listening(owner.application(), back, owner.fallback, _ADMIN_LIMITS)
     )
     _log.info(
         "the admin page is on %s port %d; your browser finds it %s",
@@ -143,6 +142,15 @@ async def _listen(settings: Settings, daemon: Daemon, stack: AsyncExitStack) -> 
         "in Home Assistant" if settings.supervised else f"at {admin.base_url}",
     )
     return port, admin_port
+
+
+async def _with(error: StartError, other: ListenAddress) -> StartError:
+    """Add what is wrong with the other address, so that both can be mended at once."""
+    try:
+        async with taken(other):
+            return error
+    except StartError as more:
+        return StartError(f"{error}\n{more}")
 
 
 def _ear(home: HomeAssistant, broker: Broker | None) -> Callable[[Change], None]:
@@ -200,6 +208,19 @@ def _remember_zone(tasks: asyncio.TaskGroup, store: Store, name: str) -> None:
             await store.remember(ZONE, name)
 
     tasks.create_task(remember(), name="remember the time zone")
+
+
+async def _look_for(home: HomeAssistant, accounts: Accounts) -> None:
+    """Tell whoever installs otsd when nobody could log in yet; one that is connected tells more."""
+    if home.status.state is ConnectionState.OFF:
+        try:
+            await accounts.knock()
+        except AccountsUnavailable as error:
+            _log.warning(
+                "Home Assistant (home_assistant.url) cannot be reached, and nobody can log in to "
+                "the admin page until it can be: %s",
+                error.reason,
+            )
 
 
 def _check_clock(newest: datetime | None) -> None:

@@ -83,6 +83,7 @@ class Daemon:
     """Everything that runs."""
 
     core: Core
+    accounts: Accounts
     broker: Broker | None
     live: Live
     api: AdminApi
@@ -174,7 +175,7 @@ async def built(settings: Settings, stack: AsyncExitStack) -> Daemon:
             grant=credential.grant,
         )
     )
-    return Daemon(core, broker, live, api, visitors, admin)
+    return Daemon(core, accounts, broker, live, api, visitors, admin)
 
 
 async def _core(settings: Settings, stack: AsyncExitStack) -> Core:

@@ -457,6 +457,7 @@ def import_json(report: ImportReport) -> dict[str, Any]:
                 "yaml": each.action and each.action.yaml,
                 "outcome": each.outcome.value,
                 "notes": list(each.notes),
+                "warnings": list(each.warnings),
             }
             for each in report.actions
         ],

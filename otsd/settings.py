@@ -658,6 +658,14 @@ def _variables(environ: Mapping[str, str]) -> dict[str, object]:
     }
 
 
+def mistyped(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Tell of variables that are no settings, and would be one with two underscores."""
+    for key in (*_FIELDS, *_SECRET_FILES):
+        name = _variable(key).replace("__", "_")
+        if name in environ:
+            yield f"{name} is not a setting; did you mean {_variable(key)}?"
+
+
 def _is_every_address(host: str) -> bool:
     try:
         address = ip_address(host)
@@ -680,17 +688,20 @@ def _version(host: str) -> int | None:
     return None
 
 
-def _contradictions(settings: Settings) -> Iterator[tuple[set[str], str]]:
-    """Find what is right by itself and wrong together: any of the keys, and the problem."""
+def _contradictions(settings: Settings) -> Iterator[Mapping[str, str]]:
+    """Find what is right by itself and wrong together: the problem, as it is told of each key."""
     if _is_every_address(settings.admin.host) and not settings.supervised:
         problem = "would open the admin page to every network, which is for the add-on alone"
-        yield {"admin.host"}, f"{problem}; name one address of this machine"
+        yield {"admin.host": f"{problem}; name one address of this machine"}
     if _is_one_door(settings.public, settings.admin):
-        keys = {"public.port", "admin.port"}
-        yield keys, "must not be what the other is, public.port or admin.port"
+        yield _both("public.port", "admin.port", settings.public.port)
     if settings.mqtt.base_topic == settings.mqtt.discovery_prefix:
-        keys = {"mqtt.base_topic", "mqtt.discovery_prefix"}
-        yield keys, "must not be what the other is, mqtt.base_topic or mqtt.discovery_prefix"
+        yield _both("mqtt.base_topic", "mqtt.discovery_prefix", settings.mqtt.base_topic)
+
+
+def _both(one: str, other: str, value: object) -> Mapping[str, str]:
+    said = f"are both {value}; change one"
+    return {one: f"and {other} {said}", other: f"and {one} {said}"}
 
 
 def load(
@@ -731,10 +742,11 @@ def load(
         **_nested(ChainMap(*(source.values for source in sources))),
         supervisor_token=SecretStr(supervisor_token) if supervisor_token else None,
     )
-    for keys, problem in _contradictions(settings):
+    for problems in _contradictions(settings):
         # the strongest source that gives one of them is where it can be mended
-        source = next(source for source in sources if keys & source.values.keys())
-        source.fault(min(keys & source.values.keys()), problem)
+        source = next(source for source in sources if problems.keys() & source.values.keys())
+        key = min(problems.keys() & source.values.keys())
+        source.fault(key, problems[key])
     if faults := tuple(fault for source in sources for fault in source.faults):
         raise ConfigurationError(faults)
     return settings

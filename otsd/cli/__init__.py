@@ -3,6 +3,7 @@
     parser     what may be written, and which function does it
     context    what every command is given: its words, the settings, the daemon
     client     the daemon's API, over the control socket
+    faults     what the daemon refuses, in the words of the command line
     output     results and messages, for people and for programs
     tables     columns, and words for times and uses
 
@@ -50,8 +51,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _do(words: Sequence[str]) -> int:
     settings: Sequence[Setting] = ()
-    if words and not words[0].startswith("-"):
-        # a command: every setting is an option of it, and it will read the configuration anyway
+    if words and (not words[0].startswith("-") or "." in words[0]):
+        # a command: every setting is an option of it, and it will read the configuration anyway;
+        # or a setting that stands before its command, which is said
         from otsd.settings import schema  # noqa: PLC0415 - half of the time that a command takes
 
         settings = schema()

@@ -13,6 +13,7 @@ from otsd.core.errors import OtsdError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from otsd.cli.client import Client
     from otsd.cli.context import Context
@@ -45,7 +46,8 @@ def list_(context: Context) -> int:
 
 def show(context: Context) -> int:
     """Print an action."""
-    action = context.daemon.get(_path(context.given.name))
+    with _suggesting(context):
+        action = context.daemon.get(_path(context.given.name))
     if context.json:
         say_json(action)
         return 0
@@ -71,7 +73,8 @@ def delete(context: Context) -> int:
     """Delete an action."""
     given = context.given
     force = "true" if given.force else None
-    context.daemon.request("DELETE", _path(given.name), force=force)
+    with _suggesting(context):
+        context.daemon.request("DELETE", _path(given.name), force=force)
     if not context.json:
         say(f"{given.name}: deleted")
     return 0
@@ -81,7 +84,7 @@ def run(context: Context) -> int:
     """Run an action now, and wait until Home Assistant says that it has finished."""
     name = context.given.name
     daemon = context.connected(context.settings.home_assistant.action_timeout + _SLACK)
-    with Progress() as progress:
+    with _suggesting(context), Progress() as progress:
         progress.show(f"running {name} …")
         ran = daemon.post(f"{_path(name)}/run")
     if context.json:
@@ -198,6 +201,12 @@ def _read(source: str) -> str:
 def _cannot_apply(source: str, faults: Sequence[str]) -> CannotApply:
     name = "standard input" if source == "-" else source
     return CannotApply("\n".join([f"Nothing was changed. In {name}:", *faults]))
+
+
+def _suggesting(context: Context) -> AbstractContextManager[None]:
+    from otsd.cli.faults import suggesting  # noqa: PLC0415 - loads the client
+
+    return suggesting(context, context.given.name)
 
 
 def _path(name: str) -> str:

@@ -7,8 +7,9 @@ daemon. A file that is there is never written over, neither by the one nor by th
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -51,18 +52,21 @@ def restore(context: Context) -> int:
     """Put what is in a backup into a storage directory that has no database."""
     from otsd.store import archive  # noqa: PLC0415 - slow to load
 
-    path = Path(context.given.file)
+    given = context.given.file
+    name = "Standard input" if given == "-" else given
     directory = context.settings.storage.directory.absolute()
     try:
-        with path.open("rb") as file:
+        # read once, from its beginning to its end: a pipe is as good as a file
+        with nullcontext(sys.stdin.buffer) if given == "-" else Path(given).open("rb") as file:
             manifest, facts = archive.restore(file, directory)
     except OSError as error:
-        raise NotRestored(f"{path} cannot be read: {error.strerror}.") from error
+        raise NotRestored(f"{name} cannot be read: {error.strerror}.") from error
     except archive.NotABackup as error:
-        msg = f"{path} is no backup that can be restored: {error}. Nothing was changed."
+        msg = f"{name} is no backup that can be restored: {error}. Nothing was changed."
         raise NotRestored(msg) from error
     if context.json:
-        document = {"file": str(path.absolute()), "directory": str(directory), **_about(manifest)}
+        where = "-" if given == "-" else str(Path(given).absolute())
+        document = {"file": where, "directory": str(directory), **_about(manifest)}
         say_json({**document, "actions": facts.actions, "tokens": facts.tokens})
         return 0
     when = tables.both(manifest.created_at, tables.now())

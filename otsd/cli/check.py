@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from otsd.cli.client import Client
     from otsd.cli.context import Context
+    from otsd.home.accounts import Accounts
     from otsd.mqtt.broker import Find
     from otsd.settings import Mqtt, Settings
 
@@ -37,7 +38,6 @@ _CONFIGURATION: Final = "configuration"
 _STORAGE: Final = "storage"
 _HOME: Final = "Home Assistant"
 _BROKER: Final = "broker"
-
 
 
 class Verdict(StrEnum):
@@ -74,7 +74,11 @@ class Finding:
         return "\n".join([f"{head}{first}", *(f"{indent}{line}" for line in rest)])
 
 
-_USABLE: Final = Finding(_CONFIGURATION, Verdict.OK, "every setting can be used")
+def _usable() -> Finding:
+    from otsd.settings import mistyped  # noqa: PLC0415 - slow, and loaded by now
+
+    words = "; ".join(["every setting can be used", *mistyped()])
+    return Finding(_CONFIGURATION, Verdict.OK, words)
 
 
 def check(context: Context) -> int:
@@ -118,12 +122,12 @@ def _parts(context: Context, settings: Settings) -> Iterator[Finding]:
         yield asyncio.run(_home(settings, granted))
         yield asyncio.run(_broker(settings))
     except (NoReply, Problem) as error:
-        yield _USABLE
+        yield _usable()
         yield Finding(_STORAGE, Verdict.FAILED, str(error))
         for part in (_HOME, _BROKER):
             yield Finding(part, Verdict.UNTRIED, "the daemon comes first")
     else:
-        yield _USABLE
+        yield _usable()
         yield Finding(_STORAGE, Verdict.OK, f"{directory}, used by the running daemon")
         yield _connection(_HOME, status["home_assistant"], "version {}")
         yield _connection(_BROKER, status["mqtt"], "MQTT {}")
@@ -163,7 +167,7 @@ async def _listeners(settings: Settings) -> Finding:
                 if places & ours:  # nothing stops the second as long as nobody listens
                     faults.append(address.why_not(OSError(errno.EADDRINUSE, "")))
                 ours |= places
-    return Finding(_CONFIGURATION, Verdict.FAILED, "\n".join(faults)) if faults else _USABLE
+    return Finding(_CONFIGURATION, Verdict.FAILED, "\n".join(faults)) if faults else _usable()
 
 
 def _storage(directory: Path) -> tuple[Finding, Granted]:
@@ -256,7 +260,20 @@ async def _home(settings: Settings, granted: Granted) -> Finding:
                 await asyncio.sleep(_LOOK_AGAIN)
             found = connection_json(home.status)
             keeping.cancel()
+            if found["state"] == "off":
+                found["error"] += f"; {await _knocked(settings, accounts)}"
     return _connection(_HOME, found, f"version {{}} at {found_at.websocket_url.host}")
+
+
+async def _knocked(settings: Settings, accounts: Accounts) -> str:
+    """Say whether anything answers where Home Assistant is, which nobody has tried yet."""
+    from otsd.core.access import AccountsUnavailable  # noqa: PLC0415 - only without a daemon
+
+    try:
+        await accounts.knock()
+    except AccountsUnavailable as error:
+        return f"home_assistant.url: {error.reason}"
+    return f"home_assistant.url: something answers at {settings.home_assistant.url}"
 
 
 async def _broker(settings: Settings) -> Finding:

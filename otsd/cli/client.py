@@ -30,22 +30,23 @@ class NoReply(OtsdError):
 
 
 class Problem(OtsdError):
-    """The daemon refused; ``str()`` is its sentence, with each fault and its place."""
+    """The daemon refused; ``str()`` is its sentence, with each fault and its place.
+
+    ``faults`` are pairs of both, as in ``("defaults.max_uses", "…")``; ``errors`` are lines.
+    """
 
     def __init__(self, status: int, document: Mapping[str, Any]) -> None:
         """Take the problem document (RFC 9457)."""
         self.status = status
         self.code = str(document.get("code", ""))
-        self.errors = [place_and_fault(error) for error in document.get("errors", ())]
+        self.faults = [
+            (".".join(map(str, error.get("loc", ()))), str(error.get("msg")))
+            for error in document.get("errors", ())
+        ]
+        self.errors = [f"{place}: {msg}" if place else msg for place, msg in self.faults]
         detail = str(document.get("detail") or f"the daemon answered {status}")
         # of a body that is wrong, the detail mostly names the faults already
         super().__init__("\n".join([detail, *(line for line in self.errors if line not in detail)]))
-
-
-def place_and_fault(error: Mapping[str, Any]) -> str:
-    """Say what is wrong and where: ``defaults.max_uses: …``."""
-    place = ".".join(map(str, error.get("loc", ())))
-    return f"{place}: {error.get('msg')}" if place else str(error.get("msg"))
 
 
 def segment(name: str) -> str:

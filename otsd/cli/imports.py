@@ -11,7 +11,7 @@ from otsd.cli.output import Progress, explain, flush, say, say_json, visible
 from otsd.core.errors import OtsdError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otsd.cli.context import Context
 
@@ -22,8 +22,6 @@ _WORDS: Final = {
     "known": "here already",
     "refused": "refused",
 }
-
-
 _WEAK: Final = (
     "The codes of these links come from a generator that can be guessed: otsd token list marks\n"
     "them as weak. Give those that live long a new link: otsd token rotate ID."
@@ -51,7 +49,8 @@ def take(context: Context) -> int:
         say_json(report)
         return 0
     for action in report["actions"]:
-        say(f"action {visible(action['source'])}: {_became(action, action['name'])}")
+        became = _became(action, action["name"], action["warnings"])
+        say(f"action {visible(action['source'])}: {became}")
     for token in report["tokens"]:
         say(f"token {_called(token)}: {_became(token, token['id'])}")
     say(_summary(report))
@@ -62,15 +61,15 @@ def take(context: Context) -> int:
 
 
 def _has_new_links(report: Mapping[str, Any]) -> bool:
-    """Whether tokens were taken; the report counts actions and tokens together."""
-    new = ("taken", "changed")
-    actions = sum(action["outcome"] in new for action in report["actions"])
-    return not report["dry_run"] and sum(report["counts"][each] for each in new) > actions
+    """Whether tokens were taken."""
+    new = [_counts(report, outcome)[1] for outcome in ("taken", "changed")]
+    return not report["dry_run"] and any(new)
 
 
-def _became(entry: Mapping[str, Any], name: str | None) -> str:
+def _became(entry: Mapping[str, Any], name: str | None, warnings: Sequence[str] = ()) -> str:
     words = _WORDS[entry["outcome"]] + (f" as {name}" if name else "")
-    return "; ".join([words, *map(visible, entry["notes"])])
+    told = [*entry["notes"], *(f"warning: {each}" for each in warnings)]
+    return "; ".join([words, *map(visible, told)])
 
 
 def _called(token: Mapping[str, Any]) -> str:
@@ -79,9 +78,23 @@ def _called(token: Mapping[str, Any]) -> str:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    counts = report["counts"]
-    parts = [f"{counts[outcome]} {words}" for outcome, words in _WORDS.items() if counts[outcome]]
+    parts = []
+    for outcome, words in _WORDS.items():
+        actions, tokens = _counts(report, outcome)
+        kinds = [_several(actions, "action"), _several(tokens, "token")]
+        if there := " and ".join(filter(None, kinds)):
+            parts.append(f"{there} {words.replace(',', '')}")
     all_of_it = ", ".join(parts) or "there was nothing in it"
     if report["dry_run"]:
         return f"This would be: {all_of_it}. Nothing was changed."
     return f"{all_of_it[0].upper()}{all_of_it[1:]}."
+
+
+def _counts(report: Mapping[str, Any], outcome: str) -> tuple[int, int]:
+    """Return how many actions and how many tokens; the report counts them together."""
+    actions = sum(action["outcome"] == outcome for action in report["actions"])
+    return actions, report["counts"][outcome] - actions
+
+
+def _several(count: int, kind: str) -> str:
+    return f"{count} {kind}{'' if count == 1 else 's'}" if count else ""

@@ -23,7 +23,10 @@ def create(context: Context) -> int:
     for name in ("expires_in", "expires_at"):
         if (end := getattr(given, name)) is not None:
             body[name] = end
-    key = context.daemon.post("/api-keys", body)
+    from otsd.cli.faults import as_written  # noqa: PLC0415 - loads the client
+
+    with as_written(context):
+        key = context.daemon.post("/api-keys", body)
     if context.json:
         say_json(key)
         return 0

@@ -31,13 +31,18 @@ def show(context: Context, path: str, columns: Sequence[Column], **query: str | 
             return 0
         table = Table(columns, terminal_width())
         room = _ON_A_SCREEN if on_screen and limit is None else None
+        there = False
         for page in _counted(pages, progress):
+            there = there or bool(page)
             for line in table.lines(page[:room]):
                 say(line)
             if room is not None and len(page) > room:
                 flush()
                 explain(f"These are the newest {room}; --limit N shows more.")
                 break
+        if on_screen and not there:
+            flush()
+            explain("None of that kind." if any(query.values()) else "None yet.")
     return 0
 
 

@@ -20,7 +20,7 @@ from otsd.core.access import Scope
 from otsd.core.tokens import SubmissionState, TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from enum import StrEnum
 
     from otsd.cli.context import Context
@@ -72,6 +72,9 @@ class _Parser(argparse.ArgumentParser):
         first = "".join(args[:1]).partition("=")[0]
         is_strange = first.startswith("-") and first not in self._option_string_actions
         if is_strange and self.get_default("do") is None:
+            known = set(self.options())
+            if first not in known:
+                self.error(f"unrecognized arguments: {first}{_did_you_mean(first, known)}")
             self.error(f"{first} stands after the command: {self.prog} COMMAND {first}")
         given, strange = super().parse_known_args(args, namespace)
         if strange:
@@ -79,6 +82,18 @@ class _Parser(argparse.ArgumentParser):
             hint = _did_you_mean(options[0], self._option_string_actions) if options else ""
             self.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
         return given, strange
+
+    def options(self) -> Iterator[str]:
+        """Yield its options, and those of all its commands."""
+        yield from self._option_string_actions
+        for action in self._actions:
+            if isinstance(action.choices, dict):
+                for command in action.choices.values():
+                    yield from command.options()
+
+    def hide(self, option: str) -> None:
+        """Leave an option of this parser alone out of its help."""
+        self._option_string_actions[option].help = argparse.SUPPRESS
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401
         try:
@@ -157,7 +172,7 @@ class _Tree:
         return _Tree(parser, self._shown, self._hidden, required=False)
 
     def _add(self, name: str, purpose: str, *, show_settings: bool) -> _Parser:
-        return self._commands.add_parser(
+        parser = self._commands.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
@@ -165,18 +180,19 @@ class _Tree:
             epilog=None if show_settings else _SETTINGS_TOO,
             allow_abbrev=False,
         )
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            type=Path,
+            default=argparse.SUPPRESS,
+            help="the configuration; else $OTSD_CONFIG, else ./config.toml",
+        )
+        return parser
 
 
 def _configuration(settings: Sequence[Setting], *, shown: bool) -> _Parser:
-    """Make the options that say what the configuration is, secrets by a file alone."""
+    """Make an option of every setting, secrets by a file alone."""
     parser = _Parser(add_help=False)
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=argparse.SUPPRESS,
-        help="the configuration; else $OTSD_CONFIG, else ./config.toml",
-    )
     sections: dict[str, Any] = {}
     for setting in settings:
         name = setting.key.partition(".")[0]
@@ -236,6 +252,7 @@ def _demo(tree: _Tree) -> None:
         "a real Home Assistant, a real broker and otsd, with a door to open",
         json=False,
     )
+    parser.hide("--config")
     parser.epilog = "It has a configuration of its own: it takes no --config and no settings."
     parser.add_argument(
         "--lan",
@@ -355,7 +372,9 @@ def _backup(tree: _Tree) -> None:
     file = tree.command("backup", backup.backup, "write all that otsd keeps to a new file")
     file.add_argument("file", metavar="FILE", type=_given, help="where; nothing is written over")
     file = tree.command("restore", backup.restore, "put a backup into an empty storage directory")
-    file.add_argument("file", metavar="FILE", type=_given, help="what otsd backup wrote")
+    file.add_argument(
+        "file", metavar="FILE", type=_given, help="what otsd backup wrote; - is standard input"
+    )
 
 
 # -- options that several have -----------------------------------------------------------------

@@ -6,15 +6,17 @@ standard error.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from otsd.cli import listing, qr, tables
 from otsd.cli.context import UsageError
 from otsd.cli.output import explain, flush, say, say_json
-from otsd.core.errors import Fault, Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
     from otsd.cli.context import Context
 
@@ -30,7 +32,11 @@ def create(context: Context) -> int:
         body["expires_in"] = given.expires_in
     if given.device is not None:
         body["device"] = given.device
-    return _made(context, context.daemon.post("/tokens", body))
+    from otsd.cli.faults import as_written, suggesting  # noqa: PLC0415 - loads the client
+
+    with suggesting(context, given.action), as_written(context):
+        made = context.daemon.post("/tokens", body)
+    return _made(context, made)
 
 
 def list_(context: Context) -> int:
@@ -100,7 +106,10 @@ def edit(context: Context) -> int:
     if not body:
         msg = "say what to change: --uses, --expires-in, --comment …; otsd token edit --help"
         raise UsageError(msg)
-    _, token = context.daemon.request("PATCH", _path(context), body)
+    from otsd.cli.faults import as_written  # noqa: PLC0415 - loads the client
+
+    with as_written(context):
+        _, token = context.daemon.request("PATCH", _path(context), body)
     return _changed(context, token)
 
 
@@ -172,7 +181,7 @@ def _from_now(length: str) -> str:
     try:
         return isoformat(tables.now() + parse_duration(length))
     except ValueError as error:
-        raise Invalid([Fault(("expires_in",), str(error))]) from error
+        raise UsageError(f"--expires-in: {error}") from error
 
 
 def _change(context: Context, verb: str) -> int:
@@ -202,6 +211,18 @@ def _say_link(context: Context, answer: dict[str, Any]) -> None:
     if context.given.qr:
         flush()
         qr.draw(answer["url"])
+    if not context.json and _is_local(url := urlsplit(answer["url"])):
+        flush()
+        begin = url._replace(path=url.path.rstrip("/"), query="").geturl()
+        explain(f"Only this machine can open a link that begins with {begin}: set public.base_url.")
+
+
+def _is_local(url: SplitResult) -> bool:
+    host = url.hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _state(token: dict[str, Any]) -> str:

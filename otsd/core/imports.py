@@ -7,16 +7,20 @@ in one transaction, or nothing.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from otsd.core.changes import Changes, Subject
-from otsd.core.manage import new_id, new_lookup
+from otsd.core.errors import Invalid
+from otsd.core.manage import Actions, new_id, new_lookup
+from otsd.core.ports import ConnectionState
 from otsd.core.times import truncate
 from otsd.core.tokens import Token
 
@@ -35,6 +39,8 @@ _NAME_LENGTH: Final = 56  # leaves room for a number, of as many as a file can h
 _ACTION_REFUSED: Final = "its action is refused"
 _DELETED_SINCE: Final = "it was deleted here since"
 _ORPHAN: Final = "its action is not in the file, so it is revoked"
+_PATIENCE: Final = timedelta(seconds=5)  # with Home Assistant, for the actions of a file together
+_UNCHECKED: Final = "there was no time to check this action with Home Assistant"
 
 
 class ImportOutcome(StrEnum):
@@ -94,12 +100,17 @@ class ImportFile:
 
 @dataclass(frozen=True, slots=True)
 class ImportedAction:
-    """What became of an action; ``action`` is the one here."""
+    """What became of an action; ``action`` is the one here.
+
+    ``warnings`` are what saving it would tell, where it is new and Home Assistant is connected.
+    They change nothing of the outcome.
+    """
 
     source: str
     action: Action | None
     outcome: ImportOutcome
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,7 @@ class Imports:
         """Take the parts."""
         self._store = store
         self._home = home
+        self._actions = Actions(store=store, home=home, now=now, changes=changes)
         self._codes = codes
         self._now = now
         self._changes = changes
@@ -198,6 +210,7 @@ class Imports:
             self._tell(taken)
         of_action = dict(zip(actions, taken.actions, strict=True))
         told_actions = [_told_action(each, of_action.get(each.source)) for each in file.actions]
+        told_actions = await self._checked(told_actions)
         place_of = {each.number: place for place, each in enumerate(wanted)}
         counts = Counter(each.outcome for each in told_actions)
         told_tokens = []
@@ -216,6 +229,28 @@ class Imports:
             if is_new:
                 await self._home.missing(action.plan)  # looks at those of all others, too
                 return
+
+    async def _checked(self, told: Sequence[ImportedAction]) -> list[ImportedAction]:
+        """Add what Home Assistant says of the new actions, as far as there is time."""
+        time = asyncio.get_running_loop().time
+        end = time() + _PATIENCE.total_seconds()
+        checked = []
+        for each in told:
+            warnings: Sequence[str] = ()
+            if (
+                each.action is not None
+                and each.outcome is not ImportOutcome.KNOWN
+                and self._home.status.state is ConnectionState.CONNECTED
+            ):
+                warnings = await self._doubts(each.action) if time() < end else (_UNCHECKED,)
+            checked.append(replace(each, warnings=tuple(warnings)))
+        return checked
+
+    async def _doubts(self, action: Action) -> Sequence[str]:
+        try:
+            return await self._actions.validate(action.plan)
+        except Invalid as error:
+            return [fault.msg for fault in error.faults]
 
     def _tell(self, taken: Taken) -> None:
         for action, is_new in taken.actions:

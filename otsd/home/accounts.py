@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 _DEADLINE: Final = 10.0
+_KNOCK_DEADLINE: Final = aiohttp.ClientTimeout(total=2.0)
+_KNOCK_EVERY: Final = 2.0
 _GOODBYE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 _MOST_OF_STRANGERS: Final = 2
 _MOST_OF_SESSIONS: Final = 1
@@ -98,6 +100,8 @@ class Accounts:
         self._tls = tls
         self._strangers = _Questions(_MOST_OF_STRANGERS)
         self._sessions = _Questions(_MOST_OF_SESSIONS)
+        self._knocking = asyncio.Lock()
+        self._knocked: tuple[float, AccountsUnavailable | None] | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -124,6 +128,32 @@ class Accounts:
             "code_challenge_method": "S256",
         }
         return str((self._browser_url / "auth/authorize").with_query(query))
+
+    async def knock(self) -> None:
+        """See whether anything answers where Home Assistant is, for us; 2 s at most.
+
+        Anybody may have this asked, so whoever comes soon after another shares his answer. What is
+        asked for needs no login, and can be no wrong one.
+
+        Raises:
+            AccountsUnavailable: nothing does.
+
+        """
+        loop = asyncio.get_running_loop()
+        async with self._knocking:
+            if self._knocked is None or loop.time() >= self._knocked[0] + _KNOCK_EVERY:
+                away = await self._no_answer()
+                self._knocked = (loop.time(), away)
+        if (away := self._knocked[1]) is not None:
+            raise AccountsUnavailable(str(away), away.reason)
+
+    async def _no_answer(self) -> AccountsUnavailable | None:
+        url = self._url / "manifest.json"
+        try:
+            async with self._http.get(url, timeout=_KNOCK_DEADLINE, allow_redirects=False):
+                return None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return self._away(error)
 
     async def exchange(self, code: str, verifier: str) -> Grant:
         """Return what a code is worth; it works once. Raises as `refresh`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def _reason(url: URL, cause: BaseException) -> str | None:  # noqa: PLR0911 - a 
         case aiohttp.ClientConnectorDNSError():
             return f"the name {url.host} is not known; see home_assistant.url"
         case aiohttp.ClientConnectorError():
-            return f"nothing answers at {url.host}:{url.port} ({cause.strerror or cause.os_error})"
+            return f"nothing answers at {url.host}:{url.port}{_said(cause.os_error)}"
         case aiohttp.WSServerHandshakeError(status=HTTPStatus.FORBIDDEN):
             return f"{url} lets nobody in from here (HTTP 403); see its ip_bans.yaml"
         case aiohttp.WSServerHandshakeError():
@@ -42,3 +43,8 @@ def _reason(url: URL, cause: BaseException) -> str | None:  # noqa: PLR0911 - a 
             return f"{url} does not answer"
         case _:
             return None
+
+
+def _said(error: OSError) -> str:
+    """Return what the system says; asyncio puts words of its own into its place."""
+    return f" ({os.strerror(error.errno)})" if error.errno else ""

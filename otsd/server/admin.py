@@ -147,7 +147,7 @@ class AdminSite:
 
     async def login(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to Home Assistant to log in."""
-        return self._begin(request, Purpose.SESSION)
+        return await self._begin(request, Purpose.SESSION)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to Home Assistant to let otsd itself in."""
@@ -156,7 +156,7 @@ class AdminSite:
         if not self._parts.can_connect():
             text = "Its access token is configured (home_assistant.token), and stays in use."
             return self._message(409, "otsd is connected otherwise", text, ("Back", "./"))
-        return self._begin(request, Purpose.CONNECTION)
+        return await self._begin(request, Purpose.CONNECTION)
 
     async def callback(self, request: web.Request) -> web.StreamResponse:
         """Receive somebody who comes back from Home Assistant."""
@@ -214,8 +214,9 @@ class AdminSite:
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _begin(self, request: web.Request, purpose: Purpose) -> web.StreamResponse:
+    async def _begin(self, request: web.Request, purpose: Purpose) -> web.StreamResponse:
         entrance, base = self._parts.entrance, str(self._parts.base_url).rstrip("/")
+        name = request.path.rpartition("/")[2]
         if entrance.is_ingress(request):
             return _sent_to("./")  # where nobody has to log in
         try:
@@ -230,7 +231,15 @@ class AdminSite:
                 )
                 return self._message(421, "The proxy hides the address", text)
             # Home Assistant sends the browser back to the one address, which must have the cookie
-            return _sent_to(f"{base}/{request.path.rpartition('/')[2]}?moved")
+            return _sent_to(f"{base}/{name}?moved")
+        if "anyway" not in request.query:
+            try:
+                await self._parts.accounts.knock()
+            except AccountsUnavailable as error:
+                again = ("Try again", f"./{name}")
+                anyway = ("Log in all the same", f"./{name}?anyway")
+                text = _why_away(error)
+                return self._message(503, "Home Assistant cannot be reached", text, again, anyway)
         begun = self._parts.logins.begin(purpose)
         response = _sent_to(self._parts.accounts.authorize_url(begun.state, begun.verifier))
         lifetime = int(logins_of.LIFETIME.total_seconds())
@@ -287,9 +296,9 @@ class AdminSite:
                 return self._message(500, "Something went wrong", "See the log of otsd.")
 
     def _message(
-        self, status: int, heading: str, text: str, link: tuple[str, str] | None = None
+        self, status: int, heading: str, text: str, *links: tuple[str, str]
     ) -> web.Response:
-        return message(status, self._parts.title, heading, text, link)
+        return message(status, self._parts.title, heading, text, *links)
 
     async def _prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in _HEADERS.items():
@@ -312,3 +321,11 @@ async def _ours(
 
 def _sent_to(where: str) -> web.Response:
     return web.Response(status=303, headers={"Location": where})
+
+
+def _why_away(error: AccountsUnavailable) -> str:
+    reason = error.reason
+    return (
+        f"{reason[0].upper()}{reason[1:]}. Is Home Assistant running, and is its address right "
+        "(home_assistant.url)?"
+    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 _SOON: Final = 5
+_ASK_FOR_ANOTHER: Final = "Please ask whoever gave it to you for a new one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +125,20 @@ class Speaker:
         match error.state:
             case TokenState.EXPIRED:
                 when = self.bound(token.expires_at or self.now)
-                return Answer(410, "expired", "This link has expired", f"It was good until {when}.")
+                return Answer(
+                    410,
+                    "expired",
+                    "This link has expired",
+                    f"It was good until {when}. {_ASK_FOR_ANOTHER}",
+                )
             case TokenState.USED_UP:
                 used = token.last_used_at
                 text = f"It was used {self.moment(used)}." if used else "It was used already."
                 if token.max_uses == 1:
+                    text = f"{text} {_ASK_FOR_ANOTHER}"
                     return Answer(410, "used_up", "This link was used", text)
                 last = f"{text.replace('used', 'last used', 1)} It has no uses left."
-                return Answer(410, "used_up", "This link was used up", last)
+                return Answer(410, "used_up", "This link was used up", f"{last} {_ASK_FOR_ANOTHER}")
             case TokenState.PAUSED:
                 return Answer(
                     403,
@@ -153,7 +160,7 @@ class Speaker:
                     410,
                     "revoked",
                     "This link is no longer valid",
-                    "Please ask whoever gave it to you for a new one.",
+                    _ASK_FOR_ANOTHER,
                 )
 
     def outcome(self, submission: Submission) -> Answer:

@@ -27,6 +27,7 @@ h1 { margin: 0 0 8px; font-size: 1.4rem; font-weight: 500; line-height: 1.3; }
 p { margin: 0; overflow-wrap: anywhere; }
 a { display: inline-block; margin-top: 24px; padding: 10px 24px; border-radius: 999px;
   background: var(--accent); color: var(--on-accent); text-decoration: none; font-weight: 500; }
+a + a { margin-left: 8px; padding: 10px 16px; background: none; color: var(--accent); }
 a:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
 """
 
@@ -49,7 +50,7 @@ A6 6 0 1 1 13.74 9.74L22 18M7 5a2 2 0 1 0 0 4a2 2 0 0 0 0-4Z"/></svg>
 </header>
 <h1>{heading}</h1>
 <p>{text}</p>
-{link}
+{links}
 </main>
 </body>
 </html>
@@ -63,12 +64,15 @@ POLICY: Final = (
 
 
 def message(
-    status: int, title: str, heading: str, text: str, link: tuple[str, str] | None = None
+    status: int, title: str, heading: str, text: str, *links: tuple[str, str]
 ) -> web.Response:
-    """Return a page; ``link`` is the words of its button and where it leads."""
-    button = "" if link is None else f'<a href="{escape(link[1])}">{escape(link[0])}</a>'
+    """Return a page; ``links`` are words and where they lead, of which the first is a button."""
     page = _PAGE.format(
-        title=escape(title), heading=escape(heading), text=escape(text), link=button, style=_STYLE
+        title=escape(title),
+        heading=escape(heading),
+        text=escape(text),
+        links="\n".join(f'<a href="{escape(to)}">{escape(words)}</a>' for words, to in links),
+        style=_STYLE,
     )
     response = web.Response(status=status, text=page, content_type="text/html", charset="utf-8")
     response.headers["Content-Security-Policy"] = POLICY

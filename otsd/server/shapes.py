@@ -227,6 +227,7 @@ class FoundAction(_Shape):
     yaml: str | None
     outcome: ImportOutcome
     notes: list[str]
+    warnings: list[str]
 
 
 class FoundToken(_Shape):

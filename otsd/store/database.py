@@ -99,7 +99,8 @@ def held(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            msg = f"Another otsd is running with the storage directory {directory}."
+            where = f"the storage directory {directory.absolute()}"
+            msg = f"Another otsd is running with {where}. Stop it first."
             raise StartError(msg) from error
         except OSError as error:
             msg = f"The storage directory {directory} cannot be locked: {error.strerror}."

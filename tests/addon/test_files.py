@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import struct
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import yaml
 from otsd import __version__
 from otsd.settings import ALIASES, ConfigurationError, Settings, load, schema
 from tests.addon.house import ADDON, CONFIG, ROOT, image
+from tests.container.image import steps
 from tests.test_docs import blocks
 
 LANGUAGES = ("en", "de")
@@ -265,6 +269,44 @@ def test_an_empty_line_of_a_list_is_none(tmp_path: Path, empty: str | None) -> N
     tree["public"]["trusted_proxies"] += ["192.0.2.7"]
     (network,) = given(tmp_path, tree).public.trusted_proxies
     assert str(network) == "192.0.2.7/32"
+
+
+def test_a_wheel_that_lies_beside_the_dockerfile_is_what_is_installed(tmp_path: Path) -> None:
+    found = steps((ADDON / "Dockerfile").read_text())
+    (copied,) = (step.words for step in found if step.words[-1] == "/tmp/")
+    assert "*.whl" in copied
+    wheel = tmp_path / f"otsd-{__version__}-py3-none-any.whl"
+    about = f"otsd-{__version__}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("this_wheel.py", "")
+        file.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: otsd\nVersion: {__version__}"
+        )
+        file.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\nRoot-Is-Purelib: true"
+        )
+        file.writestr(f"{about}/RECORD", "")
+    (line,) = (step.rest for step in found if "otsd==" in step.rest)
+    (install,) = (each for each in line.split("&&") if "otsd==" in each)
+    words = shlex.split(
+        install.partition(" install ")[2]
+        .replace("/tmp", str(tmp_path))
+        .replace("${BUILD_VERSION}", str(CONFIG["version"]))
+    )
+    there = tmp_path / "there"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-index", "--target", there, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (there / "this_wheel.py").is_file()
+
+
+def test_the_page_makes_the_wheel_where_the_dockerfile_looks_for_it() -> None:
+    (commands,) = blocks(ROOT / "docs" / "add-on.md", "sh")
+    assert commands.splitlines()[-1].endswith("pip wheel --no-deps --wheel-dir addon .")
 
 
 def test_what_the_add_on_is_built_from_is_what_is_tested() -> None:

@@ -500,13 +500,21 @@ def flipped(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-def with_database(directory: Path, change: Callable[[sqlite3.Connection], Any]) -> bytes:
-    """Return a backup in good order, of a database that was changed."""
+def break_a_rule(db: sqlite3.Connection) -> None:
+    """Write what the schema forbids, as a fault of the disk may."""
+    db.execute("PRAGMA ignore_check_constraints = ON")
+    db.execute("UPDATE tokens SET uses_taken = -1 WHERE seq = 7")
+
+
+def with_database(
+    directory: Path, change: Callable[[sqlite3.Connection], Any], **changes: Any
+) -> bytes:
+    """Return a backup in good order, of a database that was changed; ``changes`` as `members`."""
     other = directory.with_name(f"changed-{os.urandom(4).hex()}")
     shutil.copytree(directory, other)
     with closing(sqlite3.connect(other / "otsd.db", isolation_level=None)) as db:
         change(db)
-    made = packed(members(other))
+    made = packed(members(other, **changes))
     shutil.rmtree(other)
     return made
 
@@ -618,6 +626,14 @@ GARBAGE: Mapping[str, tuple[Callable[[Path], bytes], str]] = {
         lambda d: with_database(d, lambda db: db.execute("DROP TABLE tokens")),
         "is damaged",
     ),
+    "a value that no start takes": (
+        lambda d: with_database(d, break_a_rule),
+        "the database is damaged (CHECK constraint failed in tokens)",
+    ),
+    "no schema": (
+        lambda d: with_database(d, lambda db: db.execute("PRAGMA user_version = 0"), schema=0),
+        "is damaged",
+    ),
     "a database of a newer otsd": (
         lambda d: with_database(d, lambda db: db.execute(f"PRAGMA user_version = {SCHEMA + 1}")),
         "is damaged",
@@ -713,6 +729,35 @@ async def test_nothing_is_restored_while_a_daemon_runs_there(
     assert "Another otsd is running with the storage directory" in ran.stderr
     assert (daemon.directory / "otsd.key").read_bytes() == before
     assert (await daemon.status())["home_assistant"]["state"] == "connected"
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_backup_can_come_through_a_pipe(
+    filled: Path, tmp_path: Path, is_whole: bool
+) -> None:
+    content = packed(members(filled))[: None if is_whole else 9000]
+    daemon = Daemon(tmp_path)
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "otsd", "restore", "-", "--json"],
+        input=content,
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "OTSD_CONFIG": str(daemon.config)},
+    )
+    if is_whole:
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        told = json.loads(ran.stdout)
+        assert (told["file"], told["actions"], told["tokens"]) == ("-", 1, 50)
+        assert names(daemon.directory) == {"otsd.db", "otsd.key"}
+    else:
+        assert (ran.returncode, ran.stdout) == (1, b"")
+        assert ran.stderr == (
+            b"otsd: Standard input is no backup that can be restored: it is cut short. "
+            b"Nothing was changed.\n"
+        )
+        assert not daemon.directory.exists()
 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder"])

@@ -130,6 +130,10 @@ async def test_without_a_daemon_a_home_that_is_wrong_is_explained(
     off = Daemon(tmp_path, url=fake_home.url, token=None)
     told = await check(off)
     assert told["Home Assistant"].startswith("off        no access token is configured")
+    assert told["Home Assistant"].endswith(f"something answers at {fake_home.url}")
+    told = await check(off, *nowhere)
+    assert told["Home Assistant"].startswith("off        no access token is configured")
+    assert told["Home Assistant"].endswith("nothing answers at 127.0.0.1:1 (Connection refused)")
 
 
 async def test_what_does_not_answer_is_given_five_seconds(

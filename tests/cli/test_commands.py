@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -58,6 +59,23 @@ async def failed(daemon: Daemon, *words: str, stdin: str | None = None, status: 
     assert (ran.returncode, ran.stdout) == (status, ""), ran
     assert "Traceback" not in ran.stderr
     return ran.stderr
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Run one daemon with one action, without a home, for what changes nothing."""
+    daemon = Daemon(tmp_path_factory.mktemp("serving"))
+
+    async def begin() -> None:
+        await daemon.start()
+        await daemon.action()
+
+    try:
+        asyncio.run(begin())
+        yield daemon
+        asyncio.run(daemon.stop())
+    finally:
+        daemon.kill()
 
 
 # -- actions ---------------------------------------------------------------------------------
@@ -206,27 +224,8 @@ async def test_the_command_line_reads_numbers_and_the_daemon_says_what_is_wrong(
     await daemon.submit(made["code"])
     create = ("token", "create", "open-door")
     cases = [
-        ((*create, "--uses", "0"), "max_uses"),
-        ((*create, "--uses", "-1"), "max_uses"),
-        ((*create, "--uses", "1" + "0" * 30), "max_uses"),
-        ((*create, "--expires-in", "0s"), "expires_in: a duration must be longer than 0s"),
-        ((*create, "--expires-in", "99999999d"), "expires_in: '99999999d' is too long"),
-        ((*create, "--expires-in", "NaN"), "expires_in: 'NaN' is not a duration"),
-        ((*create, "--expires-at", "2027-03-28T02:30"), "does not exist in Europe/Berlin"),
-        ((*create, "--expires-at", "2020-01-01T00:00"), "expires_at: this time is past"),
-        ((*create, "--expires-at", "soon"), "'soon' is not a date and time"),
-        (
-            (*create, "--valid-from", "2040-01-02T00:00Z", "--expires-at", "2040-01-01T00:00Z"),
-            "expires_at: it would end before it begins",
-        ),
-        ((*create, "--comment", "a\x1b[31mb"), "comment: control characters"),
-        ((*create, "--comment", "x" * 501), "comment"),
         ((*create, "--comment", "\udcff"), "Invalid JSON"),
-        ((*create, "--uses", "0", "--expires-in", "0s"), "expires_in: a duration"),
-        (("token", "create", "../tokens"), "action: a name is"),
-        (("token", "create", "nope"), "There is no action 'nope'"),
         (("token", "edit", made["id"], "--uses", "1"), "2 uses are taken already"),
-        (("token", "edit", made["id"], "--expires-in", "0s"), "expires_in: a duration must be"),
         (("token", "link", "../../status"), "There is no token"),
         (("token", "show", "\udcff"), "There is no token"),
         (("submissions", "refund", "x"), "There is no submission 'x'"),
@@ -238,13 +237,93 @@ async def test_the_command_line_reads_numbers_and_the_daemon_says_what_is_wrong(
         assert "\x1b" not in text
     assert (await daemon.status())["counts"]["tokens"] == 1
 
+    edit = ("token", "edit", made["id"])
     usage = [
+        ((*create, "--uses", "0"), "otsd: --uses: this must be from 1 to"),
+        ((*create, "--uses", "-1"), "otsd: --uses: "),
+        ((*create, "--uses", "1" + "0" * 30), "otsd: --uses: "),
+        ((*create, "--expires-in", "0s"), "otsd: --expires-in: a duration must be longer than 0s"),
+        ((*create, "--expires-in", "99999999d"), "--expires-in: '99999999d' is too long"),
+        ((*create, "--expires-in", "NaN"), "--expires-in: 'NaN' is not a duration"),
+        ((*create, "--expires-at", "2027-03-28T02:30"), "does not exist in Europe/Berlin"),
+        ((*create, "--expires-at", "2020-01-01T00:00"), "--expires-at: this time is past"),
+        ((*create, "--expires-at", "soon"), "--expires-at: 'soon' is not a date and time"),
+        ((*create, "--valid-from", "soon"), "--valid-from: 'soon' is not a date and time"),
+        (
+            (*create, "--valid-from", "2040-01-02T00:00Z", "--expires-at", "2040-01-01T00:00Z"),
+            "--expires-at: it would end before it begins (--valid-from)",
+        ),
+        ((*create, "--comment", "a\x1b[31mb"), "--comment: control characters"),
+        ((*create, "--comment", "x" * 501), "--comment: "),
+        ((*create, "--uses", "0", "--expires-in", "0s"), "  --expires-in: a duration"),
+        (("token", "create", "../tokens"), "ACTION: a name is"),
+        ((*edit, "--uses", "0"), "--uses: "),
+        ((*edit, "--expires-in", "0s"), "--expires-in: a duration must be"),
+        (
+            (*edit, "--valid-from", "2090-01-01T00:00Z", "--expires-in", "2h"),
+            "--expires-in: it would end before it begins",
+        ),
         (("token", "edit", made["id"]), "say what to change"),
         (("submissions", "--limit", "3", "refund", "1"), "no options of the list"),
         (("submissions", "--follow", "--state", "running"), "--follow prints what has finished"),
     ]
     for words, wanted in usage:
-        assert wanted in await failed(daemon, *words, status=2)
+        text = await failed(daemon, *words, status=2)
+        assert wanted in text, words
+        assert not re.search(r"max_uses|expires_|valid_from|\x1b", text), words
+    assert (await daemon.status())["counts"]["tokens"] == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("action", "show"), ("action", "run"), ("action", "delete"), ("token", "create")]
+)
+async def test_a_name_that_is_misspelt_is_told_with_the_one_that_is_meant(
+    serving: Daemon, words: tuple[str, ...]
+) -> None:
+    near = await failed(serving, *words, "open-dor")
+    assert near == "otsd: There is no action 'open-dor'. Did you mean open-door?\n"
+    far = await failed(serving, *words, "xyz")
+    assert far == "otsd: There is no action 'xyz'. otsd action list shows all.\n"
+
+
+LOCAL = "Only this machine can open a link that begins with {}: set public.base_url.\n"
+
+
+async def test_a_link_that_only_this_machine_can_open_is_told_once_and_not_to_programs(
+    daemon: Daemon,
+) -> None:
+    await daemon.action()
+    made = await daemon.mint()
+    told = LOCAL.format(made["url"].partition("/?")[0])
+    for words in (
+        ("create", "open-door"),
+        ("link", made["id"]),
+        ("rotate", made["id"]),
+        ("duplicate", made["id"]),
+    ):
+        ran = await call(daemon, "token", *words)
+        assert ran.stderr.count(told) == ran.stderr.count("public.base_url") == 1, ran
+        assert ran.stdout.count("\n") == 1
+        assert (await call(daemon, "token", *words, "--json")).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "is_told"),
+    [
+        ("http://door.localhost/in", True),
+        ("http://[::1]:1340", True),
+        ("https://door.example.org", False),
+    ],
+)
+async def test_who_is_told_depends_on_where_links_lead(
+    tmp_path: Path, base: str, is_told: bool
+) -> None:
+    async with Daemon(tmp_path, environment={"OTSD_PUBLIC__BASE_URL": base}) as daemon:
+        await daemon.action()
+        ran = await call(daemon, "token", "create", "open-door")
+    assert ran.stdout.startswith(f"{base}/?token=")
+    assert (LOCAL.format(base) in ran.stderr) is is_told
+    assert ("base_url" in ran.stderr) is is_told
 
 
 async def test_a_list_as_json_is_all_of_it_and_a_reader_may_stop_early(daemon: Daemon) -> None:
@@ -301,7 +380,8 @@ async def test_a_qr_code_is_drawn_beside_the_link_and_holds_it(daemon: Daemon) -
         [bool(module) for module in row]
         for row in segno.make(made["url"], error="m").matrix_iter(border=4)
     ]
-    assert modules(ran.stderr)[: len(wanted)] == wanted
+    picture = ran.stderr.removesuffix(LOCAL.format(made["url"].partition("/?")[0]))
+    assert modules(picture)[: len(wanted)] == wanted
     as_json = await daemon.command("token", "create", "open-door", "--qr", "--json")
     assert json.loads(as_json.stdout)["url"].startswith("http://")
     assert "█▀" in as_json.stderr
@@ -455,7 +535,7 @@ async def test_on_a_terminal_what_takes_long_shows_its_progress_and_clears_it(
     assert {"open-door: created", "arrive: created"} < set(lines)
     picture = await in_a_terminal(daemon, "token", "create", "open-door", "--qr")
     assert "\x1b[38;5;231;48;5;16m█" in picture
-    assert picture.rstrip("\r\n").endswith("\x1b[0m")
+    assert "\x1b[0m\r\nOnly this machine" in picture
 
 
 async def test_without_a_daemon_every_command_says_so_and_how_to_start_one(tmp_path: Path) -> None:
@@ -485,6 +565,20 @@ async def test_nothing_is_an_empty_list_and_the_status_counts_what_there_is(
     assert as_json["counts"]["remaining_uses"] == 4
     assert f"version {fake_home.version}" in told
     assert "1, 1 of them active" in told
+
+
+async def test_on_a_terminal_an_empty_list_says_that_it_is_one(serving: Daemon) -> None:
+    cases = [
+        (("key", "list"), "None yet."),
+        (("submissions",), "None yet."),
+        (("submissions", "--state", "failed"), "None of that kind."),
+    ]
+    for words, told in cases:
+        assert (await in_a_terminal(serving, *words)).splitlines()[1:] == [told]
+        ran = await call(serving, *words)
+        assert (ran.stderr, ran.stdout.count("\n")) == ("", 1)
+        assert (await call(serving, *words, "--json")).stderr == ""
+    assert "None" not in await in_a_terminal(serving, "action", "list")
 
 
 async def test_running_an_action_waits_for_its_answer_and_prints_its_response(

@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import importing
 from tests.cli.calling import call
 from tests.daemon import Daemon
+from tests.fakes.home_assistant import FakeHomeAssistant
 
 IN_TIME = 15.0  # 3.6 s where two cores have nothing else to do; at most 5 s are promised
 
@@ -69,10 +71,15 @@ async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
         "token number 3: refused; its action is refused",
         f"token number 4 ( [31mred): {CHANGED} {ids[' [31mred']}; {SPACES}; {ORPHAN}",
         "token number 5: refused; its code is not 32 letters",
-        "2 taken, 3 taken, with a change, 3 refused.",
+        (
+            "1 action and 1 token taken, 1 action and 2 tokens taken with a change, "
+            "1 action and 2 tokens refused."
+        ),
     ]
     again = await call(daemon, "import", path)
-    assert again.stdout.splitlines()[-1] == "5 here already, 3 refused."
+    assert again.stdout.splitlines()[-1] == (
+        "2 actions and 3 tokens here already, 1 action and 2 tokens refused."
+    )
     assert again.stderr == ""
 
     for form in ("--json", "--dry-run"):
@@ -81,6 +88,39 @@ async def test_each_change_and_each_refusal_has_a_line_and_no_line_has_a_code(
     assert not any(code[:31] in rehearsed.stdout + done.stdout for code in codes)
     Path(path).unlink()
     assert importing.holds(daemon.folder, [code[:31] for code in codes]) == []
+
+
+async def test_what_home_assistant_does_not_have_is_told_and_taken_all_the_same(
+    tmp_path: Path, fake_home: FakeHomeAssistant
+) -> None:
+    def judge(actions: Any) -> str | None:
+        return "it is no good" if actions[0]["action"] == "light.turn_on" else None
+
+    fake_home.on_validate = judge
+    content = importing.file(
+        {importing.code(): importing.token()},
+        Cat={"service": "script.cat_flap"},
+        Hall={"service": "light.turn_on", "data": {"entity_id": "light.hall"}},
+    )
+    async with Daemon(tmp_path, url=fake_home.url, token=fake_home.token) as daemon:
+        await daemon.connected()
+        path = write(daemon, content)
+        rehearsed = await call(daemon, "import", path, "--dry-run")
+        done = await call(daemon, "import", path)
+        lines = [
+            "action Open door: taken as open-door",
+            "action Cat: taken as cat; warning: Home Assistant has no action script.cat_flap",
+            "action Hall: taken as hall; warning: it is no good",
+        ]
+        assert rehearsed.stdout.splitlines() == [
+            *lines,
+            "This would be: 3 actions and 1 token taken. Nothing was changed.",
+        ]
+        assert done.stdout.splitlines() == [*lines, "3 actions and 1 token taken."]
+        again = json.loads((await call(daemon, "import", path, "--json")).stdout)
+        assert [(each["outcome"], each["warnings"]) for each in again["actions"]] == [
+            ("known", [])
+        ] * 3
 
 
 async def test_a_link_that_can_be_guessed_is_told_until_it_is_another(daemon: Daemon) -> None:
@@ -137,7 +177,9 @@ async def test_a_file_that_is_none_changes_nothing(
 async def test_a_file_can_come_through_a_pipe(daemon: Daemon) -> None:
     text = '{"service_calls": {"Ring": {"service": "script.ring"}}, "tokens": {}}'
     ran = await call(daemon, "import", "-", stdin=text)
-    assert (ran.returncode, ran.stdout) == (0, "action Ring: taken as ring\n1 taken.\n"), ran.stderr
+    assert (ran.returncode, ran.stdout) == (0, "action Ring: taken as ring\n1 action taken.\n"), (
+        ran.stderr
+    )
     assert ran.stderr == ""
 
 
@@ -154,13 +196,17 @@ async def test_a_hundred_thousand_tokens_are_taken_in_seconds(daemon: Daemon) ->
     begun = time.monotonic()
     rehearsed = await daemon.command("import", path, "--dry-run")
     assert time.monotonic() - begun < IN_TIME
-    assert "100001 taken. Nothing was changed." in rehearsed.stdout, rehearsed.stderr
+    assert "1 action and 100000 tokens taken. Nothing was changed." in rehearsed.stdout, (
+        rehearsed.stderr
+    )
     assert (await daemon.status())["counts"]["tokens"] == 0
 
     begun = time.monotonic()
     done = await daemon.command("import", path)
     assert time.monotonic() - begun < IN_TIME
-    assert done.stdout == "action Open door: taken as open-door\n100001 taken.\n", done.stderr
+    assert done.stdout == (
+        "action Open door: taken as open-door\n1 action and 100000 tokens taken.\n"
+    ), done.stderr
     counts = (await daemon.status())["counts"]
     assert (counts["tokens"], counts["active_tokens"]) == (100_000, 100_000)
     assert counts["remaining_uses"] == 150_000

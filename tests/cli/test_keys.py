@@ -92,20 +92,28 @@ async def test_a_key_that_mints_names_its_actions_and_its_end(house: Daemon) -> 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["twice", "--scope", "read"], "There is a key 'twice' already."),
-        (["m", "--scope", "mint"], "a mint key names its actions"),
-        (["m", "--scope", "mint", "--action", "none"], "there is no action 'none'"),
-        (["r", "--scope", "read", "--expires-in", "soon"], "'soon' is not a duration"),
-        (["r", "--scope", "read", "--expires-at", "2020-01-01T00:00Z"], "this time is past"),
+        (["m", "--scope", "mint"], "--action: a mint key names its actions"),
+        (["m", "--scope", "mint", "--action", "none"], "--action: there is no action 'none'"),
+        (["r", "--scope", "read", "--expires-in", "soon"], "--expires-in: 'soon' is not a dur"),
+        (
+            ["r", "--scope", "read", "--expires-at", "2020-01-01T00:00Z"],
+            "--expires-at: this time is past",
+        ),
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused_in_plain_words(
     house: Daemon, words: list[str], complaint: str
 ) -> None:
-    await call(house, "key", "create", "twice", "--scope", "read")
     refused = await call(house, "key", "create", *words)
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (refused.returncode, refused.stdout) == (2, "")
     assert complaint in refused.stderr
+
+
+async def test_a_name_belongs_to_one_key(house: Daemon) -> None:
+    await call(house, "key", "create", "twice", "--scope", "read")
+    refused = await call(house, "key", "create", "twice", "--scope", "read")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "There is a key 'twice' already." in refused.stderr
 
 
 async def test_a_command_line_that_is_wrong_makes_no_key(house: Daemon) -> None:

@@ -96,6 +96,12 @@ def test_the_help_of_run_lists_the_settings_by_section_and_that_of_others_does_n
     assert "otsd run --help" in by_name["otsd token create"].format_help()
 
 
+def test_the_help_of_the_demo_has_nothing_that_it_does_not_take() -> None:
+    by_name = dict(commands(parser.build(schema())))
+    assert "--config FILE" not in by_name["otsd demo"].format_help()
+    assert "--config FILE" in by_name["otsd status"].format_help()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -178,6 +184,10 @@ def test_wrong_usage_is_explained_and_does_nothing(
         (("--config", "a.toml", "run"), "--config stands after the command: otsd COMMAND --config"),
         (("--public.port=80", "run"), "stands after the command: otsd COMMAND --public.port"),
         (("token", "--limit", "3", "list"), "after the command: otsd token COMMAND --limit"),
+        (("--nonsense",), "error: unrecognized arguments: --nonsense"),
+        (("--jsn", "status"), "error: unrecognized arguments: --jsn; did you mean --json?"),
+        (("--", "status"), "error: unrecognized arguments: --"),
+        (("token", "--nonsense", "list"), "error: unrecognized arguments: --nonsense"),
     ],
 )
 def test_what_was_probably_meant_is_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import signal
 import socket
 import subprocess
@@ -40,11 +41,28 @@ async def test_what_keeps_it_from_starting_is_one_message(tmp_path: Path) -> Non
         "program or by another site of otsd. End that, or choose another port.\n"
     )
     async with daemon:
-        second = await daemon.command("run", "--public.port", "0")
+        relative = ("--storage.directory", "data")
+        second = await daemon.command("run", "--public.port", "0", *relative)
         assert second.returncode == 1
-        assert "Another otsd is running with the storage directory" in second.stderr
+        assert second.stderr == (
+            f"otsd: Another otsd is running with the storage directory {daemon.directory}. "
+            "Stop it first.\n"
+        )
         assert "Traceback" not in second.stderr
         assert (await daemon.get("/healthz")).status == 200
+
+
+async def test_two_addresses_that_cannot_be_had_are_told_at_once(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, settings={"admin.host": '"192.0.2.1"'})
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        ran = await daemon.command("run", "--log.level", "error")
+    assert ran.returncode == 1
+    first, second = ran.stderr.splitlines()
+    assert first.startswith(f"otsd: public.port (OTSD_PUBLIC__PORT): port {daemon.port} of ")
+    assert second == (
+        "  admin.host (OTSD_ADMIN__HOST): 192.0.2.1 is no address of this machine. "
+        "Choose one that is."
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,6 +124,18 @@ async def test_the_command_line_is_the_strongest_and_takes_a_secret_from_its_fil
         assert await daemon.stop() == 0
     finally:
         daemon.kill()
+
+
+async def test_a_variable_with_one_underscore_too_few_is_told_and_not_used(tmp_path: Path) -> None:
+    told = "OTSD_PUBLIC_PORT is not a setting; did you mean OTSD_PUBLIC__PORT?"
+    daemon = Daemon(tmp_path, environment={"OTSD_PUBLIC_PORT": "7", "OTSD_PORT": "tcp://8"})
+    ran = await daemon.command("check", "--json")
+    checked = json.loads(ran.stdout)["checks"][0]
+    assert checked["verdict"] == "ok"
+    assert checked["words"] == f"every setting can be used; {told}"
+    async with daemon:
+        assert told in daemon.log
+        assert "OTSD_PORT" not in daemon.log
 
 
 async def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ class Missing(Exception):
     """A variable that has to be set is not; ``str()`` is what the file says of it."""
 
 
-def compose(variables: Mapping[str, str]) -> Any:
-    """Return the file's content as it is with these variables."""
-    text = (ROOT / "compose.yaml").read_text()
+def compose(variables: Mapping[str, str], text: str | None = None) -> Any:
+    """Return the file's content as it is with these variables; ``text`` stands in for the file's."""
+    text = (ROOT / "compose.yaml").read_text() if text is None else text
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
     def value(found: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from otsd.cli import parser
 from otsd.settings import load, schema
@@ -131,6 +132,28 @@ def test_the_page_names_every_variable_of_compose_and_its_example_is_enough() ->
     given: dict[str, Any] = dict(line.split("=", 1) for line in example.splitlines())
     assert set(given) <= known
     assert compose(given)
+
+
+def test_without_what_the_page_says_to_take_out_an_address_is_enough() -> None:
+    (told,) = re.findall(
+        r"^If you have a broker already.*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    whole = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    del whole["services"]["mosquitto"], whole["configs"], whole["volumes"]["messages"]
+    otsd = whole["services"]["otsd"]["environment"]
+    for name in [each for each in otsd if each.startswith("OTSD_MQTT__")]:
+        del otsd[name]
+    named = set(re.findall(r"`([^`]+)`", told))
+    assert named >= {"mosquitto", "configs:", "messages:", "OTSD_MQTT__", "HOME_ASSISTANT_URL"}
+    only = {"HOME_ASSISTANT_URL": NEEDED["HOME_ASSISTANT_URL"]}
+    left = compose(only, yaml.safe_dump(whole, default_style='"'))
+    assert load(environ=left["services"]["otsd"]["environment"]).mqtt.host is None
+
+
+def test_the_volume_that_the_page_removes_is_that_of_otsd() -> None:
+    whole = compose(NEEDED)
+    (volume,) = whole["services"]["otsd"]["volumes"]
+    assert f"docker volume rm {whole['name']}_{volume.partition(':')[0]}\n" in PAGE.read_text()
 
 
 def test_every_command_of_otsd_that_the_page_gives_in_a_container_is_one() -> None:

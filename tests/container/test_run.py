@@ -144,6 +144,33 @@ def test_the_bytecode_is_there_and_good_whatever_the_time_of_the_files(build: Bu
         assert int.from_bytes(compiled.read_bytes()[4:8], "little") == 0b01
 
 
+async def test_a_backup_that_only_its_owner_may_read_is_restored_into_an_empty_volume(
+    build: Build, tmp_path: Path
+) -> None:
+    backup, volume = tmp_path / "backup.tar", tmp_path / "volume"
+    volume.mkdir()
+    async with Daemon(tmp_path) as daemon:
+        assert (await daemon.command("backup", str(backup))).returncode == 0
+    binds = {"/data": volume}
+    # as a new volume takes over whose the folder in the image is
+    subprocess.run(
+        build.command(["chown", "1337:1337", "/data"], binds=binds, user="0"), check=True
+    )
+    words = [*build.image.said["ENTRYPOINT"].words, "restore", "-"]
+    with backup.open("rb") as file:
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            build.command(words, binds=binds),
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert {each.name for each in volume.iterdir()} >= {"otsd.db", "otsd.key"}
+    assert {each.stat().st_uid for each in volume.iterdir()} == {volume.stat().st_uid}
+
+
 @pytest.mark.real
 async def test_it_goes_the_whole_way_as_compose_says_from_the_first_login(
     build: Build, tmp_path: Path, real_home: HomeAssistant

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otsd import one_time_service
+from otsd.core.actions import Plan
 from otsd.core.changes import Change, Changes, Subject
 from otsd.core.codes import Code, Codes, ImportedCodes
 from otsd.core.imports import ImportOutcome, ImportReport, Imports, name_of
@@ -21,14 +23,16 @@ from otsd.core.tokens import TokenState
 from otsd.store.store import SqliteStore, opened
 from tests import importing
 from tests.conftest import Clock
-from tests.core.homes import MemoryHome
+from tests.core.homes import MemoryHome, hastily
 from tests.test_one_time_service import json_values, token_values
 
 
-def imports(store: SqliteStore, clock: Clock, changes: Changes) -> Imports:
+def imports(
+    store: SqliteStore, clock: Clock, changes: Changes, home: MemoryHome | None = None
+) -> Imports:
     return Imports(
         store=store,
-        home=MemoryHome(),
+        home=home or MemoryHome(),
         codes=ImportedCodes(b"k" * 32),
         now=clock,
         changes=changes,
@@ -86,6 +90,36 @@ async def test_every_entry_has_an_outcome_and_a_brief_report_tells_of_few(
         listed = (await store.tokens(clock.now)).items
         assert listed[0].created_at == clock.now
         assert listed[0] == made[6]
+
+
+class SlowHome(MemoryHome):
+    """Has nothing of what it is asked for, and thinks two seconds about each action."""
+
+    async def validate(self, plan: Plan) -> str | None:
+        await asyncio.sleep(2)
+        return None
+
+    async def missing(self, plan: Plan) -> Sequence[str]:
+        return [f"{name} is missing" for name in plan.services]
+
+
+def test_a_slow_home_holds_up_an_import_for_some_seconds_only(directory: Path) -> None:
+    calls = {f"Bell {number}": {"service": "button.press"} for number in range(50)}
+    file = one_time_service.read(importing.file({}, **calls))
+
+    async def take() -> ImportReport:
+        clock = Clock()
+        async with opened(directory) as (store, _):
+            return await imports(store, clock, Changes(), SlowHome()).take(file, dry_run=False)
+
+    report = hastily(take(), 50)
+    assert {each.outcome for each in report.actions} == {ImportOutcome.TAKEN}
+    warnings = [each.warnings for each in report.actions]
+    asked = [("lock.unlock is missing",), *[("button.press is missing",)] * 50]
+    count = warnings.index(("there was no time to check this action with Home Assistant",))
+    assert 1 <= count <= 4
+    assert warnings[:count] == asked[:count]
+    assert set(warnings[count:]) == {warnings[count]}
 
 
 async def test_what_was_made_in_the_future_is_made_now(directory: Path, clock: Clock) -> None:

@@ -27,7 +27,7 @@ SHOWN_ID: Final = "k7m2qx4d"
 # what touches nothing but the folder in which it is called, with words that name nothing outside
 _HARMLESS: Final = {
     *("otsd", "venv/bin/otsd", "venv/bin/pip install", "python3 -m venv"),
-    *("cat", "cp", "curl"),
+    *("cat", "cp", "curl", ". venv/bin/activate"),
 }
 _OUTSIDE: Final = re.compile(r"(?:^|=)[/~]|\.\.")
 _HERE_DOCUMENT: Final = re.compile(r"^(.*)<<'(\w+)'(.*)\n(?s:.*?)^\2$", re.MULTILINE)

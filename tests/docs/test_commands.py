@@ -23,6 +23,7 @@ from tests.test_docs import ROOT
 _ENGINE: Final = "needs a container engine; what it starts is tried by tests/container"
 _ROOT: Final = "changes the machine, as root; the unit is tried by tests/test_systemd.py"
 NOT_RUN: Final[Mapping[tuple[str, str], str]] = {
+    ("docs/add-on.md", "python3 "): "builds otsd, as others do; see tests/addon/test_files.py",
     ("docs/admin.md", "ssh "): "needs a second machine",
     ("docs/backup.md", ""): "ends otsd in between; all of it is run by tests/cli/test_backup.py",
     ("docs/container.md", "chmod 600 .env"): _ENGINE,
@@ -185,7 +186,11 @@ async def test_what_is_not_run_is_commands_and_files_that_there_are(block: Block
 def arguments(words: list[str]) -> list[str] | None:
     """Return what otsd is given, if it is called: by itself, by sudo, or within a container."""
     match words:
-        case ["docker", "compose", "exec", "otsd", "otsd", *given]:
+        case (
+            ["docker", "compose", "exec", "otsd", "otsd", *given]
+            | ["docker", "compose", "exec", "-T", "otsd", "otsd", *given]
+            | ["docker", "compose", "run", "--rm", "-T", "otsd", *given]
+        ):
             pass
         case ["sudo", "-u", "otsd", program, *given] | [program, *given]:
             if Path(program).name != "otsd":

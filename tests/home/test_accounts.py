@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -30,9 +31,9 @@ class Own:
         return self.token
 
 
-def of(home: FakeHomeAssistant, own: Own) -> Accounts:
+def of(url: str, own: Own) -> Accounts:
     return Accounts(
-        url=URL(home.url),
+        url=URL(url),
         browser_url=URL("https://home.example/below"),
         client_id=CLIENT,
         redirect_uri=f"{CLIENT}callback",
@@ -47,7 +48,7 @@ def own(fake_home: FakeHomeAssistant) -> Own:
 
 @pytest.fixture
 async def accounts(fake_home: FakeHomeAssistant, own: Own) -> AsyncIterator[Accounts]:
-    async with of(fake_home, own) as accounts:
+    async with of(fake_home.url, own) as accounts:
         yield accounts
 
 
@@ -212,3 +213,21 @@ async def test_our_own_token_is_not_enough_when_it_is_refused(
             await accounts.user_of_stranger("garbage")
     with pytest.raises(AccountsUnavailable, match="asked no more"):
         await accounts.user_of_stranger(fake_home.token)
+
+
+async def test_whoever_knocks_shares_the_answer_and_waits_for_none_for_long(own: Own) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.setblocking(False)
+        port = deaf.getsockname()[1]
+        async with of(f"http://127.0.0.1:{port}", own) as accounts:
+            begun = time.monotonic()
+            told = await asyncio.gather(
+                *(accounts.knock() for _ in range(5)), return_exceptions=True
+            )
+            assert time.monotonic() - begun < 6
+            assert {str(each) for each in told} == {
+                f"Home Assistant cannot be reached: http://127.0.0.1:{port} does not answer."
+            }
+        deaf.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            deaf.accept()

@@ -54,9 +54,7 @@ async def test_a_peer_that_takes_connections_and_says_nothing_is_tried_anew(
 
 async def test_a_refused_port_is_told(connect: Connect) -> None:
     home = await connect("http://127.0.0.1:1", token="x", wait=False)
-    assert await home.unsuccessful() == (
-        "nothing answers at 127.0.0.1:1 (Connect call failed ('127.0.0.1', 1))"
-    )
+    assert await home.unsuccessful() == ("nothing answers at 127.0.0.1:1 (Connection refused)")
 
 
 async def test_a_name_that_does_not_exist_is_told(connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.daemon import Answer
 from tests.fakes.home_assistant import FakeHomeAssistant
 from tests.server.conftest import Estate
 from tests.server.owner import LOGIN, SESSION, Browser, daemon_with_admin
+from tests.server.wire import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -79,7 +81,7 @@ async def test_behind_tls_the_cookies_are_secure_and_below_the_path(tmp_path: Pa
         daemon_with_admin(tmp_path, "http://127.0.0.1:1", settings=settings) as daemon,
         Browser(daemon.admin_url) as browser,
     ):
-        begun = await browser.get("/login", headers={"Host": "example.org"})
+        begun = await browser.get("/login?anyway", headers={"Host": "example.org"})
         assert {"Secure", "Path=/otsd"} <= set(begun.headers["Set-Cookie"].split("; "))
         assert "redirect_uri=https://example.org/otsd/callback" in begun.headers["Location"]
 
@@ -238,6 +240,33 @@ async def test_home_assistant_away_in_the_middle_is_told_and_the_next_try_succee
         assert "Traceback" not in daemon.log
 
 
+async def test_a_login_while_nothing_answers_is_told_so_before_the_browser_is_sent_there(
+    tmp_path: Path,
+) -> None:
+    async with FakeHomeAssistant() as home:
+        await home.stop()
+        async with (
+            daemon_with_admin(tmp_path, home, token=None) as daemon,
+            Browser(daemon.admin_url) as browser,
+        ):
+            where = home.url.removeprefix("http://")
+            answer = await browser.get("/login")
+            says(answer, 503, "Home Assistant cannot be reached")
+            assert f"Nothing answers at {where} (Connection refused). Is Home" in answer.text
+            assert '<a href="./login">Try again</a>' in answer.text
+            assert '<a href="./login?anyway">Log in all the same</a>' in answer.text
+            await browser.begin("/login?anyway")
+
+            await home.start()
+            async with asyncio.timeout(PATIENCE):
+                while (await browser.get("/login")).status == 503:
+                    await asyncio.sleep(0.1)
+            await browser.log_in(home)
+            assert await browser.is_in()
+            assert home.most_wrong_logins == 0
+            assert f"admin page until it can be: nothing answers at {where}" in daemon.log
+
+
 async def test_a_login_begun_on_the_loopback_name_goes_on_at_the_one_address(
     tmp_path: Path,
 ) -> None:
@@ -250,7 +279,7 @@ async def test_a_login_begun_on_the_loopback_name_goes_on_at_the_one_address(
         assert moved.status == 303
         assert moved.headers["Location"] == "http://door.example:8099/login?moved"
         assert "Set-Cookie" not in moved.headers
-        there = await browser.get("/login?moved", headers={"Host": "door.example:8099"})
+        there = await browser.get("/login?moved&anyway", headers={"Host": "door.example:8099"})
         assert there.status == 303
         assert "redirect_uri=http://door.example:8099/callback" in there.headers["Location"]
         # a proxy that hides the name would send it round and round
