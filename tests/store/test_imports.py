@@ -127,7 +127,7 @@ async def test_thousands_of_one_name_are_told_apart_in_a_moment(
 ) -> None:
     name = name_of("x" * 100)
     wishes = [(str(number), making.action(name)) for number in range(20_000)]
-    async with asyncio.timeout(3):  # it takes 0.2 s, and took half a minute; nobody's list is shown meanwhile
+    async with asyncio.timeout(15):  # it took minutes, and nobody's list was shown meanwhile
         taken = await take(store, clock, actions=wishes, dry_run=True)
     names = {action.name for action, _ in taken.actions}
     assert len(names) == len(wishes)
