@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, expect
 from playwright.async_api import TimeoutError as Slow
 
-from tests.browser.admin.owner import EVIL, Estate, Owner
+from tests.browser.admin.owner import DESK, EVIL, PHONE, Estate, Owner
 from tests.daemon import OPEN_DOOR
 from tests.fakes.home_assistant import Fail, FakeHomeAssistant, Succeed
 
@@ -154,8 +154,7 @@ async def test_what_home_assistant_refuses_is_told_in_its_words_and_not_saved(
     await expect(verdict(owner)).to_contain_text("extra keys not allowed @ data['foo']")
     await expect(owner.page.locator(".cm-lint-marker-error")).to_have_count(1)
     await owner.check_access()
-    await owner.button("Save").click()
-    await expect(owner.page.locator(".cm-lint-marker-error")).to_have_count(1)
+    await expect(owner.button("Save")).to_be_disabled()
     assert not await exists(owner, name)
     await editor(owner).click()
     await owner.page.keyboard.press("Control+End")
@@ -164,6 +163,53 @@ async def test_what_home_assistant_refuses_is_told_in_its_words_and_not_saved(
     await owner.page.keyboard.press("Backspace")
     await expect(verdict(owner)).to_contain_text("Home Assistant accepts it.")
     await expect(owner.page.locator(".cm-lint-marker-error")).to_have_count(0)
+    await expect(owner.button("Save")).to_be_enabled()
+
+
+async def test_what_is_saved_before_it_was_looked_at_is_refused_all_the_same(
+    phone: Owner, home: FakeHomeAssistant, name: str
+) -> None:
+    home.on_validate = lambda steps: "extra keys not allowed @ data['foo']"
+    await phone.page.clock.install()
+    await new(phone, name)
+    await phone.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
+    await write(phone, OPEN_DOOR)
+    await phone.button("Save").click()
+    await expect(phone.page.locator(".cm-lint-marker-error")).to_have_count(1)
+    assert not await exists(phone, name)
+
+
+async def test_what_is_wrong_comes_into_view_above_the_bar(
+    phone: Owner, home: FakeHomeAssistant
+) -> None:
+    home.on_validate = lambda _: "extra keys not allowed @ data['foo'] " * 4
+    await new(phone, "Far down")
+    await write(phone, "\n".join(f"# {number}" for number in range(30)) + f"\n{OPEN_DOOR}")
+    await expect(verdict(phone)).to_contain_text("Not right yet")
+    seen = await phone.page.evaluate_handle(
+        """() => {
+            const shadow = document.querySelector("otsd-app").shadowRoot
+                .querySelector("otsd-actions").shadowRoot
+                .querySelector("otsd-action-editor").shadowRoot
+            const place = name => shadow.querySelector(name).getBoundingClientRect()
+            return { isClear: () => place(".verdict").top > 0
+                && place(".verdict").bottom <= place(".bar").top }
+        }"""
+    )
+    await phone.page.wait_for_function("seen => seen.isClear()", arg=seen)
+
+
+async def test_what_was_refused_may_be_right_later(phone: Owner, home: FakeHomeAssistant) -> None:
+    home.on_validate = lambda _: "not now"
+    await phone.page.clock.install()
+    await new(phone, "Patience")
+    await write(phone, OPEN_DOOR)
+    await phone.page.clock.fast_forward(1000)
+    await expect(phone.button("Save")).to_be_disabled()
+    home.on_validate = lambda _: None
+    await phone.page.clock.fast_forward(16_000)
+    await expect(verdict(phone)).to_contain_text("accepts it")
+    await expect(phone.button("Save")).to_be_enabled()
 
 
 async def test_what_is_no_yaml_is_marked_in_its_line(phone: Owner, home: FakeHomeAssistant) -> None:
@@ -177,11 +223,22 @@ async def test_what_is_not_there_now_is_a_warning_and_can_be_saved(
 ) -> None:
     await new(phone, name)
     await write(phone, "action: lock.unlock\ntarget:\n  entity_id: lock.shed\n")
+    await expect(verdict(phone)).to_contain_text("It is written correctly, but:")
     await expect(verdict(phone)).to_contain_text("lock.shed is missing")
+    await expect(verdict(phone)).not_to_contain_text("accepts it")
     await phone.check_access()
     await phone.button("Save").click()
     await expect(phone.heading()).to_have_text(name)
     assert await exists(phone, name)
+
+
+async def test_what_cannot_be_known_is_no_more_than_a_doubt(
+    phone: Owner, home: FakeHomeAssistant
+) -> None:
+    await new(phone)
+    await write(phone, "action: lock.unlock\ntarget:\n  entity_id: '{{ door }}'\n")
+    await expect(verdict(phone)).to_contain_text("It is written correctly, but:")
+    await expect(verdict(phone)).to_contain_text("A template names what this acts on")
 
 
 async def test_what_is_wrong_with_a_field_is_said_at_the_field(
@@ -309,7 +366,7 @@ async def test_what_a_new_link_gets_is_chosen(
     phone: Owner, home: FakeHomeAssistant, name: str
 ) -> None:
     await shown(phone, name)
-    await phone.page.get_by_text("As often as you like").click()
+    await phone.page.get_by_text("Without limit").click()
     await phone.page.get_by_text("Other…").click()
     await phone.page.get_by_role("textbox", name="Time").fill("90m")
     await phone.button("Save").click()
@@ -328,6 +385,15 @@ async def test_the_keyboard_gets_out_of_the_editor(
     await phone.page.keyboard.press("Escape")
     await phone.page.keyboard.press("Tab")
     await expect(editor(phone)).not_to_be_focused()
+
+
+async def test_keys_are_told_of_only_where_there_is_a_keyboard(
+    estate: Estate, home: FakeHomeAssistant, name: str
+) -> None:
+    for device, is_told in (DESK, True), (PHONE, False):
+        async with estate.owner(**device) as owner:
+            await shown(owner, name)
+            await expect(owner.page.get_by_text("Ctrl + Space")).to_be_visible(visible=is_told)
 
 
 async def test_the_editor_is_loaded_only_when_it_is_opened(estate: Estate) -> None:

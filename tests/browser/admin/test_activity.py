@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Route, expect
 
 from tests.browser.admin.owner import EVIL, Estate, Owner
 from tests.fakes.home_assistant import Fail, FakeHomeAssistant, HangUp
@@ -70,6 +70,36 @@ async def test_a_submission_appears_as_it_happens_and_tells_who_it_was(
     await expect(it.get_by_role("button", name="Give back the use")).to_have_count(0)
     await owner.check_access()
     await owner.check_width()
+
+
+async def test_how_long_it_took_is_told_as_far_as_it_is_known(
+    phone: Owner, home: FakeHomeAssistant
+) -> None:
+    await submitted(phone)
+    begun = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    took = timedelta()
+
+    async def answer(route: Route) -> None:
+        response = await route.fetch()
+        listed = await response.json()
+        (first, *_) = listed["items"]
+        first["started_at"] = begun.isoformat()
+        first["finished_at"] = (begun + took).isoformat()
+        await route.fulfill(response=response, json=listed)
+
+    await phone.page.route("**/api/v1/submissions?*", answer)
+    it = phone.page.locator("otsd-activity li:has(summary)").first
+    for seconds, told in [
+        (0.04, "less than 0.1 s"),
+        (0.4, "0.4 s"),
+        (42.3, "42 s"),
+        (299, "5 min"),
+    ]:
+        took = timedelta(seconds=seconds)
+        await phone.go("#/activity")
+        await it.locator("summary").click()
+        await expect(it.locator("dl")).to_contain_text(told)
+        await phone.go("#/actions")
 
 
 async def test_a_refusal_is_told_with_its_reason_and_that_the_use_came_back(

@@ -49,6 +49,19 @@ async def follow(owner: Owner, home: FakeHomeAssistant, estate: Estate) -> None:
     await owner.button("Save").click()
     await expect(owner.heading()).to_have_text("Welcome")
     await expect(does.get_by_label("Done")).to_be_visible()
+    # only the first action leads on
+    await owner.go("#/actions/new")
+    await owner.button("Switch on Hall").click()
+    await owner.button("Save").click()
+    await expect(owner.heading()).to_have_text("Switch on Hall")
+    await owner.daemon.admin("DELETE", "/actions/switch-on-hall")
+    await owner.go("#/tokens")
+    await owner.page.reload()  # without what was told of the changes, over what is below
+    await expect(does.get_by_label("Done")).to_be_visible()
+    warning = step(owner, "Make a link").locator(".notice")
+    await expect(warning).to_contain_text("Links begin with http://localhost")
+    await owner.check_access()
+    await owner.check_width()
     async with estate.owner() as elsewhere:  # a browser that saw nothing of this goes on there
         await expect(elsewhere.button("Make a link")).to_be_visible()
     await owner.button("Make a link").click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,12 +66,12 @@ class Share:
         return None
 
 
-async def be_an_addon(owner: Owner) -> None:
-    """Let the page know otsd as an add-on."""
+async def be_an_addon(owner: Owner, **more: str) -> None:
+    """Let the page know otsd as an add-on; ``more`` of its session differs."""
 
     async def answer(route: Route) -> None:
         response = await route.fetch()
-        session = await response.json()
+        session = {**await response.json(), **more}
         session["home_assistant"]["configured"] = "supervisor"
         await route.fulfill(response=response, json=session)
 
@@ -157,13 +158,17 @@ async def test_a_file_of_the_owners_is_looked_at_and_then_taken(owner: Owner) ->
     await owner.check_access()
     await owner.check_width()
     view = owner.page.locator("otsd-import")
-    await expect(view).to_contain_text(f"if they begin with http://localhost:{daemon.port}")
     await expect(view.locator(".notice")).to_contain_text(
         "works only on the machine that otsd runs on"
     )
+    await expect(view).to_contain_text("First set public.base_url to what the old links begin with")
+    await expect(view).not_to_contain_text("go on working")
     assert await count(daemon, "tokens") == tokens
 
-    await owner.button("Take over 3 links").click()
+    take_over = owner.page.get_by_role(
+        "button", name=re.compile(r"Take over \d actions? and 3 links")
+    )
+    await take_over.click()
     result = owner.page.get_by_role("heading", name="3 links taken over")
     await expect(result).to_be_focused()
     await expect(view).to_contain_text("public.base_url")
@@ -180,6 +185,23 @@ async def test_a_file_of_the_owners_is_looked_at_and_then_taken(owner: Owner) ->
     await choose(owner, content)
     await expect(owner.page.get_by_text("It was taken over already.")).to_be_visible()
     await expect(owner.page.get_by_role("button", name="Take over")).to_have_count(0)
+
+
+async def test_where_the_old_links_lead_is_said_as_it_is(phone: Owner) -> None:
+    await be_an_addon(phone, base_url="http://localhost:1337")
+    await phone.page.reload()
+    await phone.go("#/import")
+    await choose(phone, old_file(importing.token(service_call_name="Not there", comment="Orphan")))
+    view = phone.page.locator("otsd-import")
+    await expect(view).to_contain_text("Set What links begin with in the add-on's configuration")
+    await expect(view).to_contain_text("First set What links begin with")
+    orphan = group(phone, "To be taken over with a change 1 link")
+    await expect(orphan).to_contain_text("so it is revoked")
+    await expect(orphan).not_to_contain_text("use left")
+    await be_an_addon(phone, base_url="https://door.example.org")
+    await phone.page.evaluate("dispatchEvent(new Event('online'))")  # as after a restart
+    await expect(view).to_contain_text("go on working if they begin with https://door.example.org")
+    await expect(view.locator(".notice")).to_have_count(0)
 
 
 async def test_a_damaged_file_is_refused_with_the_reason_and_another_can_be_chosen(
@@ -271,7 +293,9 @@ async def test_what_otsd_does_not_know_of_imported_uses_is_not_told(phone: Owner
 
 
 @pytest.mark.parametrize("device", DEVICES)
-async def test_one_tap_makes_a_new_link_of_an_imported_one(estate: Estate, device: str) -> None:
+async def test_an_imported_link_is_replaced_when_the_owner_says_so(
+    estate: Estate, device: str
+) -> None:
     daemon, code, comment = estate.daemon, importing.code(), f"Cleaner {secrets.token_hex(4)}"
     taken = await take(daemon, old_file(importing.token(code=code, comment=comment, uses_max=3)))
     assert taken.status == 200, taken.text
@@ -289,13 +313,17 @@ async def test_one_tap_makes_a_new_link_of_an_imported_one(estate: Estate, devic
         await expect(owner.heading()).to_have_text(comment)
         notice = owner.page.locator("otsd-token .notice")
         await expect(notice).to_contain_text("Its code comes from a generator that can be guessed.")
-        for useless in ("Link and QR code", "Replace link"):
-            await expect(owner.button(useless)).to_have_count(0)
+        await expect(owner.button("Link and QR code")).to_have_count(0)
         await owner.check_access()
         await owner.check_width()
         assert owner.asked(f"/tokens/{token['id']}/") == []
 
-        await owner.button("Make a new link").click()
+        await owner.button("Replace link").click()
+        await owner.sheet().get_by_role("button", name="Cancel").click()
+        await expect(owner.sheet()).to_have_count(0)
+        assert (await daemon.get(f"/?token={code}")).status == 200
+        await owner.button("Replace link").click()
+        await owner.sheet().get_by_role("button", name="Replace").click()
         link = await owner.link()
         assert (await daemon.request("GET", link)).status == 200
         assert (await daemon.get(f"/?token={code}")).status in (404, 410)

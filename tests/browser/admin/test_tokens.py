@@ -103,7 +103,7 @@ async def test_with_more_choices_it_is_as_the_owner_says(owner: Owner) -> None:
     await owner.page.get_by_label("Who is it for?").fill(comment)
     await owner.choose("Several times")
     await owner.page.get_by_label("How many times?").fill("12")
-    until = owner.page.get_by_role("group", name="Until when?")
+    until = owner.page.get_by_role("group", name="How long?")
     await until.get_by_role("radio", name="Date and time").check(force=True)
     await owner.page.get_by_label("Until", exact=True).fill("2031-07-01T18:30")
     start = owner.page.get_by_role("group", name="From when?")
@@ -127,7 +127,7 @@ async def test_a_length_is_chosen_by_a_tap(phone: Owner, choice: str) -> None:
     await phone.button("New link").click()
     await phone.button(f"More choices for {ACTION}").click()
     await phone.page.get_by_label("Who is it for?").fill(comment)
-    await phone.choose("As often as you like")
+    await phone.choose("Without limit")
     await phone.choose(choice)
     before = datetime.now(UTC)
     await phone.button("Make the link").click()
@@ -154,7 +154,7 @@ async def test_what_is_wrong_is_told_beside_the_field(phone: Owner) -> None:
     uses = phone.page.locator("otsd-uses-field")
     await expect(uses.get_by_role("alert")).to_contain_text("from 1 to")
     await phone.page.get_by_label("How many times?").fill("2")
-    until = phone.page.get_by_role("group", name="Until when?")
+    until = phone.page.get_by_role("group", name="How long?")
     await until.get_by_role("radio", name="Date and time").check(force=True)
     await phone.page.get_by_label("Until", exact=True).fill("2021-07-01T18:30")
     await phone.button("Make the link").click()
@@ -288,6 +288,14 @@ async def test_revoking_is_asked_about_and_final(owner: Owner) -> None:
     assert (await owner.daemon.get(f"/?token={token['code']}")).status == 410
     for gone in ("Pause", "Extend", "Revoke", "Replace link", "Link and QR code"):
         await expect(owner.button(gone)).to_have_count(0)
+    # what is left of it is nobody's any more
+    facts = owner.page.locator("otsd-token .facts")
+    await expect(facts).to_contain_text("Last used")
+    await expect(facts).not_to_contain_text("use left")
+    await owner.page.get_by_role("link", name="All links").click()
+    await expect(owner.row(token["comment"])).to_contain_text("Revoked")
+    await expect(owner.row(token["comment"])).not_to_contain_text("use left")
+    await owner.row(token["comment"]).click()
     await expect(owner.button("Undo")).to_have_count(0)
 
 
@@ -327,18 +335,20 @@ async def test_a_comment_and_the_uses_change_and_a_refusal_keeps_what_was_typed(
     await expect(phone.page.locator("otsd-token .facts")).to_contain_text("2 of 4 left")
 
 
-async def test_what_was_used_up_is_given_back_only_when_asked(phone: Owner) -> None:
+async def test_what_was_used_up_is_refilled_only_when_asked(phone: Owner) -> None:
     token = await opened(phone, "Courier")
-    await expect(phone.button("Give uses back")).to_have_count(0)
+    await expect(phone.button("Refill uses")).to_have_count(0)
+    history = phone.page.locator("otsd-token-history")
+    await expect(history).to_contain_text("Nobody has used it yet.")
     await phone.daemon.submit(token["code"])
     await expect(state(phone)).to_have_text("Used up")
     # what happened is there, too
-    history = phone.page.locator("otsd-token-history li")
-    await expect(history).to_have_count(1)
-    await expect(history).to_contain_text("Done")
-    await expect(history).to_contain_text("127.0.0.1")
-    await phone.button("Give uses back").click()
-    await phone.sheet().get_by_role("button", name="Give back").click()
+    await expect(history.locator("li")).to_have_count(1)
+    await expect(history.locator("li")).to_contain_text("Done")
+    await expect(history.locator("li")).to_contain_text("127.0.0.1")
+    await expect(phone.page.locator("otsd-token .facts")).to_contain_text("0 of 1 left")
+    await phone.button("Refill uses").click()
+    await phone.sheet().get_by_role("button", name="Refill").click()
     await expect(state(phone)).to_have_text("Active")
     await until_state(phone, token, "active")
 
@@ -420,7 +430,9 @@ async def test_a_link_that_nobody_else_can_open_is_handed_over_with_a_warning(ph
         await expect(warning).to_have_count(int(is_local))
         if is_local:
             await expect(warning).to_contain_text(f"Links begin with {base.removesuffix('/door')}")
-            await expect(warning).to_contain_text("public.base_url")
+            await expect(warning).to_contain_text("Set public.base_url in config.toml")
+            await expect(warning).to_contain_text("restart otsd")
+            await expect(warning).to_contain_text("Links made before keep their codes")
         await phone.button("Done").click()
         await expect(phone.sheet()).to_have_count(0)
 
@@ -525,7 +537,7 @@ async def test_everybody_can_use_it(owner: Owner) -> None:
     await owner.check_access()
     await owner.button(f"More choices for {ACTION}").click()
     await owner.choose("Several times")
-    until = owner.page.get_by_role("group", name="Until when?")
+    until = owner.page.get_by_role("group", name="How long?")
     await until.get_by_role("radio", name="Date and time").check(force=True)
     await owner.check_access()
     await owner.button("Make the link").click()

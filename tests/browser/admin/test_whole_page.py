@@ -142,6 +142,34 @@ async def test_the_pages_around_it_can_be_read_by_everybody(
     await estate.log_in()
 
 
+async def test_no_page_is_wider_than_the_narrowest_window(estate: Estate) -> None:
+    narrow = {"width": 320, "height": 640}
+    async with estate.owner(viewport=narrow) as owner:
+        daemon = owner.daemon
+        await daemon.action("switch", title="Another one")
+        token = await daemon.mint("switch", comment="Guests in the attic room", max_uses=3)
+        await daemon.submit(token["code"])
+        await key(daemon, "Booking system", "mint", "switch", expires_in="365d")
+        for route, there in {
+            "tokens": "otsd-token-list li",
+            f"tokens/{token['id']}": "otsd-token-history li",
+            "actions": "otsd-actions li",
+            "actions/new": ".cm-editor",
+            "actions/switch": ".verdict .good",
+            "activity": "otsd-activity details",
+            "connections": "otsd-api-keys li",
+            "import": "otsd-import code",
+        }.items():
+            await owner.go(f"#/{route}")
+            await owner.page.locator(there).first.wait_for()
+            await owner.check_width()
+        await owner.go("#/tokens")
+        search = owner.page.get_by_role("searchbox", name="Search")
+        box = await search.bounding_box()
+        assert box is not None
+        assert box["width"] > narrow["width"] / 2
+
+
 async def test_who_logs_out_stays_out_whatever_the_page_still_asks(estate: Estate) -> None:
     async with estate.owner() as owner:
 
@@ -157,3 +185,32 @@ async def test_who_logs_out_stays_out_whatever_the_page_still_asks(estate: Estat
         await owner.page.get_by_role("button", name="Log out").click()
         await expect(owner.heading()).to_have_text("You are logged out")
     await estate.log_in()
+
+
+@pytest.mark.parametrize("back", ["by itself", "by the browser"])
+async def test_a_page_that_is_still_there_after_logging_out_leads_to_the_login_again(
+    estate: Estate, back: str
+) -> None:
+    async with estate.owner() as owner:
+
+        async def nowhere(route: Route) -> None:
+            await route.fulfill(status=204)
+
+        async def refuse(route: Route) -> None:
+            problem = {"status": 401, "code": "login_required", "detail": "", "errors": []}
+            await route.fulfill(status=401, json=problem)
+
+        await owner.page.clock.install()
+        await owner.page.reload()
+        await owner.row("").first.or_(owner.page.locator("otsd-welcome")).wait_for()
+        await owner.page.route("**/logout", nowhere)
+        async with owner.page.expect_response("**/logout"):
+            await owner.page.get_by_role("button", name="Log out").click()
+        if back == "by itself":
+            await owner.page.clock.fast_forward("01:01")
+        else:
+            await owner.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow'))")
+        await owner.page.route("**/api/v1/status", refuse)
+        await owner.page.route("**/login", lambda route: route.fulfill(body="The login"))
+        await owner.page.evaluate("dispatchEvent(new Event('online'))")  # it asks anew
+        await expect(owner.page.get_by_text("The login")).to_be_visible()

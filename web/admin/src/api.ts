@@ -106,11 +106,21 @@ function problemOf(status: number, text: string): Problem {
 
 const RETURN_TO = "otsd.return-to";
 
+const LEAVING = 60_000;
+
 let isLoggingOut = false;
+
+/** Lead to the login again. */
+function stay(): void {
+  isLoggingOut = false;
+}
+
+addEventListener("pageshow", stay); // the browser may have kept the page
 
 /** Lead to no login any more: who leaves is not to be brought back by a request that comes too late. */
 export function logOut(): void {
   isLoggingOut = true;
+  setTimeout(stay, LEAVING); // what is still here then did not leave
 }
 
 /** Go to the login, and come back to where the page is. */

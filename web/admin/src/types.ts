@@ -183,6 +183,8 @@ export interface ImportedAction {
   yaml: string | null;
   outcome: ImportOutcome;
   notes: string[];
+  /** What Home Assistant does not have at the moment. */
+  warnings: string[];
 }
 
 export interface ImportedToken {

@@ -51,6 +51,15 @@ export const styles = css`
   }
   wa-button {
     --wa-form-control-border-radius: var(--wa-border-radius-pill);
+    max-width: 100%;
+  }
+  /* what it says may be longer than a phone is wide */
+  wa-button::part(button) {
+    height: auto;
+    min-height: var(--wa-form-control-height);
+    line-height: 1.25;
+    overflow-wrap: normal;
+    white-space: normal;
   }
   wa-select,
   wa-input {
@@ -101,6 +110,7 @@ export const styles = css`
   }
   .cards {
     display: grid;
+    grid-template-columns: minmax(0, 1fr);
     gap: 0.75rem;
   }
 

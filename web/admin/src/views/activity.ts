@@ -35,12 +35,9 @@ export class ActivityView extends LitElement {
       otsd-chart {
         margin-block-end: 1rem;
       }
-      .filters wa-select {
-        width: 12rem;
-      }
       .filters {
-        grid-template-columns: auto 1fr;
-        justify-items: end;
+        grid-template-columns: minmax(0, 12rem) auto;
+        justify-content: space-between;
       }
       details > summary {
         cursor: pointer;
@@ -232,7 +229,7 @@ export class ActivityView extends LitElement {
             : nothing
         }
         <dt>Uses left</dt>
-        <dd>${uses_left ?? "unlimited"}</dd>
+        <dd>${uses_left ?? "without limit"}</dd>
         <dt>Address</dt>
         <dd>${remote_ip ?? "not kept any more"}</dd>
         ${

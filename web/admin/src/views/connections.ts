@@ -20,12 +20,6 @@ import { adviceForHome, adviceForMqtt } from "./connections/advice";
 import "./connections/api-keys";
 import { warnIfLocal } from "./tokens/reach";
 
-const STATES: Record<Exclude<Connection["state"], "off">, string> = {
-  connected: "Connected",
-  connecting: "Away",
-  refused: "Refused",
-};
-
 /** What otsd is connected to, how, and what to do where it is not; the keys of programs. */
 @customElement("otsd-connections")
 export class ConnectionsView extends LitElement {
@@ -194,7 +188,7 @@ export class ConnectionsView extends LitElement {
     const how = {
       token: "with the access token of the configuration",
       supervisor: "as an add-on",
-      login: "with a key that an administrator granted",
+      login: "by the login of an administrator",
       none: "",
     }[configured];
     return html`
@@ -225,8 +219,8 @@ export class ConnectionsView extends LitElement {
       <dl class="facts">
         ${
           since && state !== "off"
-            ? html`<dt>${STATES[state]}</dt>
-                <dd>since <otsd-time .at=${since} exact></otsd-time></dd>`
+            ? html`<dt>Since</dt>
+                <dd><otsd-time .at=${since} exact></otsd-time></dd>`
             : nothing
         }
         ${

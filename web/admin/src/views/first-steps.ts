@@ -10,6 +10,7 @@ import { examples, type Example } from "./actions/examples";
 import { vocabulary } from "./actions/known";
 import "./import/offer";
 import { newLink } from "./tokens/mint";
+import { warnIfLocal } from "./tokens/reach";
 
 /** Whether there is no link: none was made yet, or all are forgotten. */
 export function isBeginning(): boolean {
@@ -54,7 +55,8 @@ export class FirstSteps extends LitElement {
         background: none;
         box-shadow: none;
       }
-      .buttons {
+      .buttons,
+      .notice {
         margin-block-start: 0.5rem;
       }
     `,
@@ -127,6 +129,7 @@ export class FirstSteps extends LitElement {
           false,
           isConnected && hasAction,
           html`<p class="quiet">Whoever opens it presses one button, as often as you allow.</p>
+            ${live.session ? warnIfLocal(live.session.base_url) : nothing}
             <div class="buttons">
               <wa-button variant="brand" @click=${() => newLink()}>Make a link</wa-button>
             </div>`,
@@ -144,7 +147,7 @@ export class FirstSteps extends LitElement {
       (configured === "login" && status?.home_assistant.state !== "connecting")
     ) {
       return html`<p class="quiet">
-          You log in there once more, so that otsd has a key of its own.
+          You log in there once more, so that otsd has a way in of its own.
         </p>
         <div class="buttons">
           <wa-button variant="brand" href="./connect">Connect</wa-button>

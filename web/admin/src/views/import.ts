@@ -16,8 +16,8 @@ import { styles } from "../ui/styles";
 import "../ui/time";
 import "./import/entries";
 import { findImport } from "./import/found";
-import { amount, several } from "./import/words";
-import { settingOfLinks, warnIfLocal } from "./tokens/reach";
+import { amount } from "./import/words";
+import { isLocal, restart, settingOfLinks, warnIfLocal } from "./tokens/reach";
 import "./tokens/weak";
 
 const LARGEST = 64 * 1024 * 1024;
@@ -75,6 +75,9 @@ export class ImportView extends LitElement {
         margin-block-start: 1rem;
         padding: 0.625rem 0.75rem;
         box-shadow: 0 2px 12px #0002;
+      }
+      .bar > :first-child {
+        flex: none;
       }
       @media (min-width: 870px) {
         .bar {
@@ -290,20 +293,23 @@ export class ImportView extends LitElement {
   /** Under which condition the old links work. */
   private renderReach() {
     const base = live.session?.base_url;
+    if (!base) return nothing;
+    if (isLocal(base)) {
+      return html`First set ${settingOfLinks()} to what the old links begin with, and ${restart()}:
+      until then they do not lead here.`;
+    }
     return html`The old links go on working if they begin with <code>${base}</code>, as new ones do.
-      If they begin otherwise, change <code>${settingOfLinks()}</code> to what they begin with, and
-      restart otsd.`;
+      If they begin otherwise, change ${settingOfLinks()} to what they begin with, and ${restart()}.`;
   }
 
   private renderBar(report: Import) {
-    const links = report.tokens.filter(isFresh).length;
-    const actions = report.actions.filter(isFresh).length;
-    if (!links && !actions) return nothing;
+    const fresh = amount(report, "taken", "changed");
+    if (!fresh) return nothing;
     return html`<div class="card bar">
       <wa-button appearance="plain" href=${href("tokens")}>Not now</wa-button>
       <wa-button variant="brand" ?loading=${this.isTaking} @click=${this.take}>
         <otsd-icon slot="start" .path=${mdiImport}></otsd-icon>
-        Take over ${links ? several(links, "link") : several(actions, "action")}
+        Take over ${fresh}
       </wa-button>
     </div>`;
   }
@@ -324,7 +330,7 @@ export class ImportView extends LitElement {
               ? html`<li>${this.renderReach()}</li>
                   <li>
                     Their codes come from a generator that can be guessed. They are marked
-                    <otsd-weak></otsd-weak>: open one and tap <em>Make a new link</em>.
+                    <otsd-weak></otsd-weak>: open one and tap <em>Replace link</em>.
                   </li>`
               : nothing
           }

@@ -36,7 +36,7 @@ const NONE = "none";
 
 type Verdict =
   | { kind: "accepted"; validation: Validation }
-  | { kind: "refused"; text: string }
+  | { kind: "refused"; text: string; yaml: string }
   | { kind: "unknown"; text: string };
 
 /** The editor of an action, or of a new one. */
@@ -145,6 +145,17 @@ export class ActionEditor extends LitElement {
       .bar .space {
         flex: 1;
       }
+      .bar wa-button {
+        flex: none;
+      }
+      @media (max-width: 359px) {
+        .bar {
+          gap: 0.25rem;
+        }
+        .bar wa-button::part(button) {
+          padding-inline: 0.75rem;
+        }
+      }
       @media (min-width: 870px) {
         .bar {
           inset-block-end: 1rem;
@@ -173,6 +184,7 @@ export class ActionEditor extends LitElement {
   @state() private examples: Example[] = [];
 
   @query("otsd-yaml-editor") private editor!: HTMLElement | null;
+  @query(".verdict") private said!: HTMLElement | null;
 
   private since: string | null = null;
   private typing = 0;
@@ -198,7 +210,7 @@ export class ActionEditor extends LitElement {
     // what gets the focus is not behind the bar
     document.documentElement.style.scrollPaddingBlockEnd = "9.5rem";
     this.watching = window.setInterval(() => {
-      if (!document.hidden && this.verdict?.kind === "accepted") void this.validate();
+      if (!document.hidden && this.verdict) void this.validate();
     }, LOOK_AGAIN);
     void import("./yaml").then(() => (this.hasEditor = true), toastError);
   }
@@ -218,6 +230,11 @@ export class ActionEditor extends LitElement {
 
   private get isChanged(): boolean {
     return JSON.stringify(this.form) !== JSON.stringify(this.base);
+  }
+
+  /** Whether what is written now was refused; what came since is another question. */
+  private get isRefused(): boolean {
+    return this.verdict?.kind === "refused" && this.verdict.yaml === this.form.yaml;
   }
 
   private get base(): Form {
@@ -302,6 +319,7 @@ export class ActionEditor extends LitElement {
       this.verdict = null;
       return;
     }
+    const before = faultsOf(this.verdict);
     try {
       const validation = await api.validateAction(yaml, signal);
       this.verdict = { kind: "accepted", validation };
@@ -309,8 +327,14 @@ export class ActionEditor extends LitElement {
       if (signal.aborted) return;
       this.verdict =
         error instanceof Problem && error.status === 422
-          ? { kind: "refused", text: error.fault("yaml") ?? error.message }
+          ? { kind: "refused", text: error.fault("yaml") ?? error.message, yaml }
           : { kind: "unknown", text: (error as Error).message };
+    }
+    const now = faultsOf(this.verdict);
+    await this.updateComplete;
+    // on a phone it would be behind the bar; who writes elsewhere is left there
+    if (now && now !== before && (this.renderRoot as ShadowRoot).activeElement === this.editor) {
+      this.said?.scrollIntoView({ block: "nearest" });
     }
   }
 
@@ -352,8 +376,8 @@ export class ActionEditor extends LitElement {
     toast("Saved.");
     if (!isNew) return;
     await live.refresh();
-    // the first actions lead on to the first link
-    if (isBeginning()) go("tokens", null, { replace: true });
+    // the first action leads on to the first link
+    if (isBeginning() && live.status?.counts.actions === 1) go("tokens", null, { replace: true });
     else go("actions", this.saved?.name, { replace: true });
   }
 
@@ -568,19 +592,23 @@ export class ActionEditor extends LitElement {
     const isThere = live.status?.home_assistant.state === "connected";
     return html`
       ${
-        isThere
-          ? html`<p class="said good">
-              <otsd-icon .path=${mdiCheckCircleOutline}></otsd-icon>
-              <span>Home Assistant accepts it.</span>
-            </p>`
-          : nothing
+        warnings.length
+          ? html`<div class="said warning">
+              <otsd-icon .path=${mdiAlertOutline}></otsd-icon>
+              <div>
+                ${isThere ? html`<p>It is written correctly, but:</p>` : nothing}
+                <ul>
+                  ${warnings.map((text) => html`<li>${text}</li>`)}
+                </ul>
+              </div>
+            </div>`
+          : isThere
+            ? html`<p class="said good">
+                <otsd-icon .path=${mdiCheckCircleOutline}></otsd-icon>
+                <span>Home Assistant accepts it.</span>
+              </p>`
+            : nothing
       }
-      ${warnings.map(
-        (text) =>
-          html`<p class="said warning">
-            <otsd-icon .path=${mdiAlertOutline}></otsd-icon><span>${text}</span>
-          </p>`,
-      )}
       ${
         targets.length
           ? html`<ul class="targets" aria-label="What it touches">
@@ -672,7 +700,7 @@ ${JSON.stringify(response, null, 2)}</pre>`
       <wa-button
         variant="brand"
         ?loading=${isSaving}
-        ?disabled=${!isChanged}
+        ?disabled=${!isChanged || this.isRefused}
         @click=${this.saveAndStay}
         >Save</wa-button
       >
@@ -689,6 +717,12 @@ ${JSON.stringify(response, null, 2)}</pre>`
       }
     </div>`;
   }
+}
+
+/** What is wrong or doubtful, as one text. */
+function faultsOf(verdict: Verdict | null): string {
+  if (verdict?.kind === "accepted") return verdict.validation.warnings.join("\n");
+  return verdict?.text ?? "";
 }
 
 const ABSENT: Record<string, string> = { unavailable: "unavailable", unknown: "state unknown" };

@@ -159,14 +159,14 @@ export class YamlEditor extends LitElement {
       outline-offset: 1px;
     }
     #keys {
+      display: none;
       margin: 0.375rem 0 0;
       color: var(--wa-color-text-quiet);
       font-size: 0.8125rem;
     }
-    @media (pointer: coarse) {
+    @media (pointer: fine) {
       #keys {
-        position: absolute;
-        clip-path: inset(50%);
+        display: block;
       }
     }
   `;

@@ -49,9 +49,10 @@ export function browserInWords(agent: string): string | null {
   return browser && system ? `${browser} on ${system}` : (browser ?? null);
 }
 
-/** How long it took: "0.4 seconds", "2 minutes". */
+/** How long it took: "0.4 s", "2 min". */
 export function durationInWords(begin: string, end: string): string {
   const seconds = Math.max(0, (Date.parse(end) - Date.parse(begin)) / 1000);
-  if (seconds >= 90) return `${Math.round(seconds / 60)} minutes`;
-  return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} seconds`;
+  if (seconds >= 90) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 0.1) return "less than 0.1 s";
+  return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
 }

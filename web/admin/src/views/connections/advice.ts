@@ -10,7 +10,7 @@ export function adviceForHome(
     case "off":
       return configured === "login"
         ? null
-        : "Connect otsd to Home Assistant: you log in there once more, and otsd keeps a key of its own.";
+        : "Connect otsd to Home Assistant: you log in there once more, and otsd keeps a way in of its own.";
     case "connecting":
       return error
         ? "It is tried again by itself every few seconds. If that goes on: does Home Assistant run, and is its address in the configuration right (home_assistant.url)?"

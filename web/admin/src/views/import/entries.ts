@@ -251,7 +251,8 @@ export class ImportEntries extends LitElement {
       })}`;
   }
 
-  private renderAction({ source, name, title, yaml, notes, outcome }: ImportedAction) {
+  private renderAction(action: ImportedAction) {
+    const { source, name, title, yaml, notes, warnings, outcome } = action;
     const isHere = name && (outcome === "known" || !this.report.dry_run);
     const does = summary(yaml ?? "", this.entities);
     return html`
@@ -268,17 +269,18 @@ export class ImportEntries extends LitElement {
 ${yaml.trimEnd()}</pre>`
           : nothing
       }
-      ${this.renderNotes(notes)}
+      ${this.renderNotes(notes, warnings)}
     `;
   }
 
   private renderToken(token: ImportedToken) {
     const { number, id, action, comment, max_uses, expires_at, notes } = token;
     const name = comment || `Link ${id ?? number}`;
+    // one whose action is not in the file is revoked
+    const isAlive = max_uses !== null && this.titles.has(action ?? "");
     const facts = [
       this.titleOf(action),
-      max_uses === null ? "" : usesLeft(token),
-      max_uses === null ? "" : end(expires_at),
+      ...(isAlive ? [usesLeft(token), end(expires_at)] : []),
     ].filter(Boolean);
     return html`
       <span class="strong">${id ? html`<a href=${href("tokens", id)}>${name}</a>` : name}</span>
@@ -287,12 +289,13 @@ ${yaml.trimEnd()}</pre>`
     `;
   }
 
-  private renderNotes(notes: string[]) {
-    return notes.map(
-      (note) =>
+  /** Warnings stay as they are: they may begin with an entity's id. */
+  private renderNotes(notes: string[], warnings: string[] = []) {
+    const sentences = notes.map((note) => note.charAt(0).toUpperCase() + note.slice(1));
+    return [...sentences, ...warnings].map(
+      (text) =>
         html`<span class="note"
-          ><otsd-icon .path=${mdiAlertOutline}></otsd-icon
-          ><span>${note.charAt(0).toUpperCase() + note.slice(1)}</span></span
+          ><otsd-icon .path=${mdiAlertOutline}></otsd-icon><span>${text}</span></span
         >`,
     );
   }

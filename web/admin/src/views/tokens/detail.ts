@@ -197,9 +197,9 @@ export class TokenDetail extends LitElement {
     const isSure =
       uses_left !== 0 ||
       (await confirm({
-        title: "Give the uses back?",
+        title: "Refill the uses?",
         text: `It was used up. Whoever has the link can use it ${all}.`,
-        yes: "Give back",
+        yes: "Refill",
       }));
     if (!isSure) return;
     this.token = await api.changeToken(this.selected, "replenish");
@@ -213,10 +213,7 @@ export class TokenDetail extends LitElement {
       yes: "Replace",
       danger: true,
     });
-    if (isSure) await this.replace();
-  }
-
-  private async replace(): Promise<void> {
+    if (!isSure) return;
     const { url, ...token } = await api.rotateToken(this.selected);
     if (token.id === this.selected) this.token = token;
     this.hand({ ...token, url }, "The new link");
@@ -286,7 +283,7 @@ export class TokenDetail extends LitElement {
       state !== "revoked" &&
         state !== "expired" &&
         max_uses !== uses_left && {
-          text: "Give uses back",
+          text: "Refill uses",
           icon: mdiRestore,
           do: () => this.replenish(),
         },
@@ -346,11 +343,11 @@ export class TokenDetail extends LitElement {
           ? html`<div class="card notice">
               <otsd-icon .path=${mdiShieldAlertOutline}></otsd-icon>
               <span
-                >This link was imported. Its code comes from a generator that can be guessed. Make a
-                new one when you can; the old one ends then.</span
+                >This link was imported. Its code comes from a generator that can be guessed.
+                Replace it when you can; the old one ends then.</span
               >
-              <wa-button variant="brand" @click=${() => this.try(() => this.replace())}
-                >Make a new link</wa-button
+              <wa-button variant="brand" @click=${() => this.try(() => this.rotate())}
+                >Replace link</wa-button
               >
             </div>`
           : nothing
@@ -369,8 +366,12 @@ export class TokenDetail extends LitElement {
         <dl class="facts">
           <dt>Action</dt>
           <dd><a href=${href("actions", action)}>${this.does}</a></dd>
-          <dt>Uses</dt>
-          <dd>${usesLeft(token)}</dd>
+          ${
+            state === "revoked"
+              ? nothing
+              : html`<dt>Uses</dt>
+                  <dd>${usesLeft(token)}</dd>`
+          }
           ${
             valid_from
               ? html`<dt>From</dt>
@@ -391,7 +392,11 @@ export class TokenDetail extends LitElement {
           <dd><code>${id}</code></dd>
         </dl>
       </div>
-      <otsd-token-history .token=${id} .limited=${token.max_uses !== null}></otsd-token-history>
+      <otsd-token-history
+        .token=${id}
+        .limited=${token.max_uses !== null}
+        .unused=${!last_used_at && created_by !== "import"}
+      ></otsd-token-history>
     </div>`;
   }
 

@@ -146,7 +146,10 @@ export class HandOver extends LitElement {
 
   protected override render() {
     const { comment, max_uses, uses_left, valid_from, expires_at } = this.token;
-    const often = max_uses === uses_left ? `good for ${amount(max_uses)}` : usesLeft(this.token);
+    const often =
+      max_uses !== null && max_uses === uses_left
+        ? `good for ${amount(max_uses)}`
+        : usesLeft(this.token);
     return html`
       <div class="facts">
         ${comment && !this.asksFor ? html`<p class="for">Made for: ${comment}</p>` : nothing}
@@ -203,8 +206,7 @@ export class HandOver extends LitElement {
   }
 }
 
-function amount(max: number | null): string {
-  if (max === null) return "as many uses as you like";
+function amount(max: number): string {
   return max === 1 ? "one use" : `${max} uses`;
 }
 

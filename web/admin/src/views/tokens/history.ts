@@ -31,6 +31,8 @@ export class TokenHistory extends LitElement {
   @property() token = "";
   /** Whether its uses are counted, so that one can come back. */
   @property({ type: Boolean }) limited = false;
+  /** Whether it was never used; nobody knows that of one from One Time Service. */
+  @property({ type: Boolean }) unused = false;
 
   private readonly submissions = new LiveList<Submission>(this, {
     kind: "submission",
@@ -60,7 +62,9 @@ export class TokenHistory extends LitElement {
             </ul>`
           : isLoading || error
             ? nothing
-            : html`<p class="quiet">Nothing that otsd knows of.</p>`
+            : html`<p class="quiet">
+                ${this.unused ? "Nobody has used it yet." : "Nothing that otsd knows of."}
+              </p>`
       }
       ${
         hasMore

@@ -45,8 +45,10 @@ export class TokenList extends LitElement {
       .filters {
         grid-template-columns: 1fr;
       }
-      .filters.with-actions {
-        grid-template-columns: minmax(0, 1fr) 10rem;
+      @media (min-width: 360px) {
+        .filters.with-actions {
+          grid-template-columns: minmax(0, 1fr) 10rem;
+        }
       }
       .filters otsd-choice {
         grid-column: 1 / -1;
@@ -349,8 +351,9 @@ export class TokenList extends LitElement {
         <span class="name strong">${nameOf(token, this.titles)}</span>
         <span class="what quiet dots"
           ><span>${token.comment ? title : html`<code>${token.id}</code>`}</span
-          ><span>${usesLeft(token)}</span
-          >${token.weak ? html`<otsd-weak></otsd-weak>` : nothing}</span
+          >${state === "revoked" ? nothing : html`<span>${usesLeft(token)}</span>`}${
+            token.weak ? html`<otsd-weak></otsd-weak>` : nothing
+          }</span
         >
         <span class="when quiet dots"
           >${times ? html`<span>${times}</span>` : nothing}<span class="used"

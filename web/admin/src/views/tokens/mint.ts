@@ -289,7 +289,7 @@ export class NewLink extends Sheet {
           ></otsd-uses-field>
           <div>
             <otsd-choice
-              label="Until when?"
+              label="How long?"
               .value=${chosen}
               .options=${[
                 ...lengths.map((each) => ({ value: each, text: lengthInWords(each) })),

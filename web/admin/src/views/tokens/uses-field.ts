@@ -4,7 +4,7 @@ import "../../ui/choice";
 import { styles } from "../../ui/styles";
 import { sentence } from "./words";
 
-/** How often a link can be used: `null` is as often as one likes. Fires `change`. */
+/** How often a link can be used: `null` is without limit. Fires `change`. */
 @customElement("otsd-uses-field")
 export class UsesField extends LitElement {
   static override styles = [
@@ -57,7 +57,7 @@ export class UsesField extends LitElement {
         .options=${[
           ...(this.taken > 1 ? [] : [{ value: "once", text: "Once" }]),
           { value: "several", text: "Several times" },
-          { value: "unlimited", text: "As often as you like" },
+          { value: "unlimited", text: "Without limit" },
         ]}
         .value=${chosen}
         @change=${this.choose}

@@ -8,14 +8,14 @@ type Uses = Pick<Token, "max_uses" | "uses_left">;
 
 /** How often it can still be used: "1 of 3 left". */
 export function usesLeft({ max_uses, uses_left }: Uses): string {
-  if (max_uses === null || uses_left === null) return "as often as you like";
-  if (max_uses === 1) return uses_left ? "1 use left" : "used";
-  return `${uses_left || "none"} of ${max_uses} left`;
+  if (max_uses === null || uses_left === null) return "without limit";
+  if (max_uses === 1 && uses_left === 1) return "1 use left";
+  return `${uses_left} of ${max_uses} left`;
 }
 
 /** How often it can be used: "3 times". */
 export function uses(max: number | null): string {
-  if (max === null) return "as often as you like";
+  if (max === null) return "without limit";
   return max === 1 ? "once" : `${max} times`;
 }
 
