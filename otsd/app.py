@@ -221,6 +221,8 @@ async def _look_for(home: HomeAssistant, accounts: Accounts) -> None:
                 "the admin page until it can be: %s",
                 error.reason,
             )
+        except Exception:  # noqa: BLE001 - it is no more than a word to whoever installs otsd
+            _log.exception("nobody could look for Home Assistant, for an unexpected reason")
 
 
 def _check_clock(newest: datetime | None) -> None:

@@ -156,8 +156,9 @@ def _action(source: str, entry: object, codes: Container[str]) -> FoundAction:
     if any(code[0] in codes for code in _A_CODE.finditer(source)):
         return FoundAction(source, None, ("its name has the code of a link: name it otherwise",))
     try:
-        yaml = _yaml(source, _step(entry))
-        text = _A_CODE.sub(lambda code: _HIDDEN if code[0] in codes else code[0], yaml)
+        step = _step(entry)
+        shown = _without(step, codes)
+        text = _yaml(source, shown)
         plan = actionfile.read_plan(text)
     except (_Refused, ValueError) as error:
         return FoundAction(source, None, (str(error),))
@@ -166,11 +167,23 @@ def _action(source: str, entry: object, codes: Container[str]) -> FoundAction:
     title = _plain(source[:TITLE_LENGTH]).strip() or "Action"
     if title != source:
         notes.append(f"its title is now {title!r}")
-    if text != yaml:
+    if shown != step:
         notes.append("it had the code of a link, which is left out")
     if plan.call is None:
         notes.append("it has a template, which is rendered here and was not before")
     return FoundAction(source, Action(name_of(source), title, text, plan), tuple(notes))
+
+
+def _without(value: Any, codes: Container[str]) -> Any:  # noqa: ANN401 - JSON
+    """Return it with each of the codes left out, wherever it stands."""
+    match value:
+        case str():
+            return _A_CODE.sub(lambda code: _HIDDEN if code[0] in codes else code[0], value)
+        case list():
+            return [_without(each, codes) for each in value]
+        case dict():
+            return {_without(key, codes): _without(each, codes) for key, each in value.items()}
+    return value
 
 
 def _yaml(source: str, step: dict[str, Any]) -> str:

@@ -164,10 +164,17 @@ async def _listeners(settings: Settings) -> Finding:
             except StartError as error:
                 faults.append(str(error))
             else:
-                if places & ours:  # nothing stops the second as long as nobody listens
+                # nothing stops the second as long as nobody listens
+                if any(_is_one_place(here, there) for here in places for there in ours):
                     faults.append(address.why_not(OSError(errno.EADDRINUSE, "")))
                 ours |= places
     return Finding(_CONFIGURATION, Verdict.FAILED, "\n".join(faults)) if faults else _usable()
+
+
+def _is_one_place(here: tuple[str, int], there: tuple[str, int]) -> bool:
+    hosts = {here[0], there[0]}
+    is_every = hosts & {"0.0.0.0", "::"} and len({":" in host for host in hosts}) == 1  # noqa: S104
+    return here[1] == there[1] and (len(hosts) == 1 or bool(is_every))
 
 
 def _storage(directory: Path) -> tuple[Finding, Granted]:
@@ -238,18 +245,19 @@ async def _home(settings: Settings, granted: Granted) -> Finding:
 
     try:
         found_at = address(settings)
+        home = HomeAssistant(
+            found_at,
+            now=tables.now,
+            zone=UTC,
+            action_timeout=settings.home_assistant.action_timeout,
+            plans=list,
+        )
+        asking = accounts_of(settings, home)
     except StartError as error:
         return Finding(_HOME, Verdict.FAILED, str(error))
-    home = HomeAssistant(
-        found_at,
-        now=tables.now,
-        zone=UTC,
-        action_timeout=settings.home_assistant.action_timeout,
-        plans=list,
-    )
     end = time.monotonic() + _DEADLINE.total_seconds()
     with _quiet():
-        async with accounts_of(settings, home) as accounts, asyncio.TaskGroup() as tasks:
+        async with asking as accounts, asyncio.TaskGroup() as tasks:
             if is_granted and granted.refresh:
                 home.use(credential_of(granted.refresh, accounts))
             keeping = tasks.create_task(home.keep(), name="Home Assistant")

@@ -8,6 +8,7 @@ in one transaction, or nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -25,7 +26,7 @@ from otsd.core.times import truncate
 from otsd.core.tokens import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
@@ -40,7 +41,9 @@ _ACTION_REFUSED: Final = "its action is refused"
 _DELETED_SINCE: Final = "it was deleted here since"
 _ORPHAN: Final = "its action is not in the file, so it is revoked"
 _PATIENCE: Final = timedelta(seconds=5)  # with Home Assistant, for the actions of a file together
-_UNCHECKED: Final = "there was no time to check this action with Home Assistant"
+_UNCHECKED: Final = "it could not be checked with Home Assistant in time"
+
+_log = logging.getLogger(__name__)
 
 
 class ImportOutcome(StrEnum):
@@ -169,6 +172,7 @@ class Imports:
         self._store = store
         self._home = home
         self._actions = Actions(store=store, home=home, now=now, changes=changes)
+        self._asking: set[asyncio.Task[None]] = set()
         self._codes = codes
         self._now = now
         self._changes = changes
@@ -232,25 +236,42 @@ class Imports:
 
     async def _checked(self, told: Sequence[ImportedAction]) -> list[ImportedAction]:
         """Add what Home Assistant says of the new actions, as far as there is time."""
+        new = {
+            each.action.name: each.action
+            for each in told
+            if each.action is not None and each.outcome is not ImportOutcome.KNOWN
+        }
+        if not new or self._home.status.state is not ConnectionState.CONNECTED:
+            return list(told)
+        doubts: dict[str, Sequence[str]] = {}
+        asking = asyncio.create_task(self._ask(new, doubts), name="check what is imported")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        # a question that was begun is not cut short: others may wait for its answer, too
+        await asyncio.wait({asking}, timeout=_PATIENCE.total_seconds())
+        told_of = {name: tuple(doubts.get(name, (_UNCHECKED,))) for name in new}
+        return [
+            replace(each, warnings=told_of[each.action.name])
+            if each.action is not None and each.action.name in new
+            else each
+            for each in told
+        ]
+
+    async def _ask(
+        self, actions: Mapping[str, Action], doubts: MutableMapping[str, Sequence[str]]
+    ) -> None:
         time = asyncio.get_running_loop().time
         end = time() + _PATIENCE.total_seconds()
-        checked = []
-        for each in told:
-            warnings: Sequence[str] = ()
-            if (
-                each.action is not None
-                and each.outcome is not ImportOutcome.KNOWN
-                and self._home.status.state is ConnectionState.CONNECTED
-            ):
-                warnings = await self._doubts(each.action) if time() < end else (_UNCHECKED,)
-            checked.append(replace(each, warnings=tuple(warnings)))
-        return checked
-
-    async def _doubts(self, action: Action) -> Sequence[str]:
-        try:
-            return await self._actions.validate(action.plan)
-        except Invalid as error:
-            return [fault.msg for fault in error.faults]
+        for name, action in actions.items():
+            if time() >= end:
+                return
+            try:
+                doubts[name] = await self._actions.validate(action.plan)
+            except Invalid as error:
+                doubts[name] = [fault.msg for fault in error.faults]
+            except Exception:  # noqa: BLE001 - what is imported is imported
+                _log.exception("the action %s could not be checked", name)
+                doubts[name] = (_UNCHECKED,)
 
     def _tell(self, taken: Taken) -> None:
         for action, is_new in taken.actions:

@@ -315,8 +315,6 @@ class Submissions:
                 attempted.claim(claim.submission)
                 self._changes.tell(Subject.SUBMISSION, claim.submission.id)
                 self._changes.tell(Subject.TOKEN, token.id)
-                # it may have been replaced since it was looked at
-                action = self._store.action(claim.submission.action) or action
                 outcome = await self._run_unless_stopped(claim, action)
                 self._ended[await self._settle(attempted, claim, outcome)] += 1
                 self.durations.add(clock() - begun)
@@ -333,6 +331,14 @@ class Submissions:
         task = asyncio.current_task()
         if self._given_up or task is None:
             return _NEVER_ASKED
+        # it may have been replaced since it was looked at
+        if (current := self._store.action(action.name)) not in (None, action):
+            action = current
+            try:
+                self._home.check(action.plan)
+            except (HomeUnavailable, TargetUnavailable) as error:
+                reason = Reason.HOME_UNAVAILABLE
+                return Outcome(SubmissionState.FAILED, reason, str(error), give_back=True)
         self._asking.add(task)
         try:
             return await self._run(claim, action)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _DEADLINE: Final = 10.0
 _KNOCK_DEADLINE: Final = aiohttp.ClientTimeout(total=2.0)
 _KNOCK_EVERY: Final = 2.0
+# a name that no name server can be asked for is a UnicodeError
+_AWAY: Final = (aiohttp.ClientError, TimeoutError, UnicodeError)
 _GOODBYE: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 _MOST_OF_STRANGERS: Final = 2
 _MOST_OF_SESSIONS: Final = 1
@@ -129,6 +131,11 @@ class Accounts:
         }
         return str((self._browser_url / "auth/authorize").with_query(query))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether browsers go to the same address as otsd, so that it is no secret."""
+        return self._url == self._browser_url
+
     async def knock(self) -> None:
         """See whether anything answers where Home Assistant is, for us; 2 s at most.
 
@@ -152,7 +159,7 @@ class Accounts:
         try:
             async with self._http.get(url, timeout=_KNOCK_DEADLINE, allow_redirects=False):
                 return None
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except _AWAY as error:
             return self._away(error)
 
     async def exchange(self, code: str, verifier: str) -> Grant:
@@ -183,7 +190,7 @@ class Accounts:
                 self._url / "auth/revoke", data={"token": refresh}
             ) as response:
                 await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except _AWAY as error:
             raise self._away(error) from error
 
     async def user(self, access: str) -> User:
@@ -246,7 +253,7 @@ class Accounts:
             async with self._http.post(self._url / "auth/token", data=form) as response:
                 status = response.status
                 text = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except _AWAY as error:
             raise self._away(error) from error
         try:
             said = json.loads(text)

@@ -31,7 +31,7 @@ def _reason(url: URL, cause: BaseException) -> str | None:  # noqa: PLR0911 - a 
             )
         case aiohttp.ClientConnectorSSLError():
             return f"{url.host}:{url.port} does not speak TLS; see home_assistant.url"
-        case aiohttp.ClientConnectorDNSError():
+        case aiohttp.ClientConnectorDNSError() | UnicodeError():
             return f"the name {url.host} is not known; see home_assistant.url"
         case aiohttp.ClientConnectorError():
             return f"nothing answers at {url.host}:{url.port}{_said(cause.os_error)}"

@@ -238,7 +238,7 @@ class AdminSite:
             except AccountsUnavailable as error:
                 again = ("Try again", f"./{name}")
                 anyway = ("Log in all the same", f"./{name}?anyway")
-                text = _why_away(error)
+                text = _why_away(error if self._parts.accounts.is_open else None)
                 return self._message(503, "Home Assistant cannot be reached", text, again, anyway)
         begun = self._parts.logins.begin(purpose)
         response = _sent_to(self._parts.accounts.authorize_url(begun.state, begun.verifier))
@@ -323,9 +323,9 @@ def _sent_to(where: str) -> web.Response:
     return web.Response(status=303, headers={"Location": where})
 
 
-def _why_away(error: AccountsUnavailable) -> str:
-    reason = error.reason
-    return (
-        f"{reason[0].upper()}{reason[1:]}. Is Home Assistant running, and is its address right "
-        "(home_assistant.url)?"
-    )
+def _why_away(error: AccountsUnavailable | None) -> str:
+    """Say it to whoever comes; an address that browsers do not know is told in the log alone."""
+    reason = "it does not answer otsd" if error is None else error.reason
+    if not reason.startswith("http"):
+        reason = f"{reason[0].upper()}{reason[1:]}"
+    return f"{reason}. Is Home Assistant running, and is its address right (home_assistant.url)?"

@@ -177,9 +177,14 @@ async def test_ports_that_the_daemon_could_not_have_are_told_and_the_rest_is_tri
     assert len(rest) == len(PARTS) - 1
 
     one_door = ("--admin.host", "localhost", "--admin.port", str(daemon.port))
-    ran = await call(daemon, "check", *one_door)
-    assert ran.returncode == 1
-    assert "admin.port (OTSD_ADMIN__PORT)" in ran.stdout.splitlines()[0]
+    for host in ("127.0.0.1", "0.0.0.0"):
+        ran = await call(daemon, "check", *one_door, "--public.host", host)
+        assert ran.returncode == 1
+        assert "admin.port (OTSD_ADMIN__PORT)" in ran.stdout.splitlines()[0]
+    long = f"http://{'x' * 64}.example.org"
+    ran = await call(daemon, "check", "--home_assistant.url", long)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "example.org is not known" in ran.stdout.splitlines()[2]
     assert (await check(daemon))["configuration"] == "ok         every setting can be used"
 
 

@@ -116,7 +116,7 @@ def test_a_slow_home_holds_up_an_import_for_some_seconds_only(directory: Path) -
     assert {each.outcome for each in report.actions} == {ImportOutcome.TAKEN}
     warnings = [each.warnings for each in report.actions]
     asked = [("lock.unlock is missing",), *[("button.press is missing",)] * 50]
-    count = warnings.index(("there was no time to check this action with Home Assistant",))
+    count = warnings.index(("it could not be checked with Home Assistant in time",))
     assert 1 <= count <= 4
     assert warnings[:count] == asked[:count]
     assert set(warnings[count:]) == {warnings[count]}

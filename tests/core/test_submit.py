@@ -498,6 +498,23 @@ async def test_an_action_that_is_replaced_while_its_token_waits_to_be_claimed_is
     assert plan == new.plan
 
 
+async def test_an_action_that_is_replaced_by_one_that_cannot_run_gives_the_use_back(
+    world: World,
+) -> None:
+    found = await world.mint()
+    world.store.free.clear()
+    waiting = asyncio.create_task(world.submit(found))
+    await until(lambda: world.store.claiming)
+    new = Action("step", "New", SCRIPT, read_plan(SCRIPT))
+    await world.store.save_action(new, create=False, now=world.clock.now)
+    world.home.refusal = TargetUnavailable(["Home Assistant has no action script.open"])
+    world.store.free.set()
+    told = await waiting
+    assert (told.state, told.spent) == (SubmissionState.FAILED, False)
+    assert world.home.runs == []
+    assert world.token(found).uses_left == 1
+
+
 async def test_without_a_claim_on_disk_home_assistant_is_not_asked(world: World) -> None:
     found = await world.mint()
     world.store.full_for = frozenset({"claim"})

@@ -178,12 +178,12 @@ async def test_a_link_in_the_comment_of_a_later_file_or_in_an_action_is_kept_now
 ) -> None:
     first, later = importing.code(), importing.code()
     await taken(daemon, {first: importing.token()})
-    tell = {"service": "notify.phone", "data": {"message": f"Or use {later}"}}
+    tell = {"service": "notify.phone", "data": {"message": f"Or use:\r\n{later}"}}
     answer = await take(daemon, {later: importing.token(comment=f"after {first}")}, Tell=tell)
     assert answer.json["tokens"][0]["comment"] == "after …"
     notes = {each["source"]: each["notes"] for each in answer.json["actions"]}
     assert notes["Tell"] == ["it had the code of a link, which is left out"]
-    assert "Or use …" in (await daemon.admin("GET", "/actions/tell")).json["yaml"]
+    assert "Or use:\\r\\n…" in (await daemon.admin("GET", "/actions/tell")).json["yaml"]
     assert importing.holds(daemon.folder, [first, later]) == []
 
 
