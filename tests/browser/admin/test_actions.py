@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Route, expect
 from playwright.async_api import TimeoutError as Slow
 
 from tests.browser.admin.owner import DESK, EVIL, PHONE, Estate, Owner
@@ -318,6 +318,12 @@ async def test_what_is_not_saved_is_there_when_one_comes_back(
     await phone.go(f"#/actions/{name}")
     await expect(phone.page.get_by_label("Title")).to_have_value("Half a thought")
     phone.page.on("dialog", lambda dialog: dialog.accept())
+
+    async def late(route: Route) -> None:
+        await asyncio.sleep(0.5)
+        await route.continue_()
+
+    await phone.page.route("**/api/v1/session", late)  # the action itself is there before
     await phone.page.reload()
     assert phone.complaints == [""]  # the browser asked whether to leave, in its own words
     phone.complaints.clear()

@@ -61,6 +61,13 @@ class Live extends EventTarget {
     }
   }
 
+  /** Wait until it is known who looks. */
+  async known(): Promise<void> {
+    while (!this.session) {
+      await new Promise((done) => this.addEventListener("now", done, { once: true }));
+    }
+  }
+
   private pause(): void {
     clearTimeout(this.retry);
     clearTimeout(this.anew);

@@ -257,6 +257,7 @@ export class ActionEditor extends LitElement {
       }
     }
     const beginning = this.action === null ? takeBeginning() : null;
+    await live.known(); // whose draft it is
     const draft = beginning ? null : readDraft(this.action);
     this.form = beginning ?? draft?.form ?? this.base;
     this.since = draft ? draft.since : (this.saved?.updated_at ?? null);
