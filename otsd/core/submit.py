@@ -331,14 +331,6 @@ class Submissions:
         task = asyncio.current_task()
         if self._given_up or task is None:
             return _NEVER_ASKED
-        # it may have been replaced since it was looked at
-        if (current := self._store.action(action.name)) not in (None, action):
-            action = current
-            try:
-                self._home.check(action.plan)
-            except (HomeUnavailable, TargetUnavailable) as error:
-                reason = Reason.HOME_UNAVAILABLE
-                return Outcome(SubmissionState.FAILED, reason, str(error), give_back=True)
         self._asking.add(task)
         try:
             return await self._run(claim, action)
@@ -360,8 +352,12 @@ class Submissions:
             },
         }
         try:
+            # it may have been replaced since it was looked at
+            if (current := self._store.action(action.name)) not in (None, action):
+                action = current
+                self._home.check(action.plan)
             ran = await self._home.run(action.plan, variables)
-        except NotAsked as error:
+        except (NotAsked, HomeUnavailable, TargetUnavailable) as error:
             return Outcome(
                 SubmissionState.FAILED, Reason.HOME_UNAVAILABLE, str(error), give_back=True
             )
